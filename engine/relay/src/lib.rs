@@ -1,0 +1,2 @@
+//! The multiplexer.
+pub mod snapshot;

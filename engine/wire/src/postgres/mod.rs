@@ -1,0 +1,10 @@
+//! PostgreSQL protocol 3.0 and 3.2.
+
+pub mod frame;
+pub mod handshake_in;
+pub mod handshake_out;
+pub mod intent;
+pub mod progress;
+pub mod reply;
+pub mod spec;
+pub mod statement;
