@@ -1,0 +1,95 @@
+# The one front door: build, demo, test, lint, fmt, bench, fuzz, docs. CI calls the same targets.
+# It must not hold logic that belongs in a program; it orders steps and skips what is up to date.
+# Called by people, by .ci/run and by nothing else.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+PYTEST_ARGS ?=
+CARGO_TEST_ARGS ?=
+BENCH_ARGS ?=
+DEMO_ARGS ?=
+FUZZ_SECONDS ?= 30
+
+VENV := .venv
+BIN := $(VENV)/bin
+STATE := $(VENV)/state
+LOCK := requirements/dev.lock
+MODULE := src/maitred/_engine.abi3.so
+RUST := $(shell find engine -name target -prune -o -type f \( -name '*.rs' -o -name 'Cargo.*' \) -print)
+
+export PIP_CONSTRAINT := $(abspath $(LOCK))
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help build demo test test-rust test-python lint fmt bench fuzz docs clean
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
+
+# Why two engines: tests want assertions and a short build, users want the fast one. Both are kept in
+# $(STATE); `use` puts one of them in place. It replaces the file instead of writing into it, because a
+# running maitred has the old one mapped.
+use = cmp -s $(STATE)/engine-$(1).so $(MODULE) || \
+	{ cp $(STATE)/engine-$(1).so $(MODULE).new && mv -f $(MODULE).new $(MODULE); }
+
+$(STATE)/venv:
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.80 or newer (https://rustup.rs)" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: on Debian, apt-get install python3-venv" >&2; exit 1; }
+	mkdir -p $(STATE)
+	$(BIN)/pip install --quiet maturin
+	touch $@
+
+$(STATE)/dev: $(LOCK) | $(STATE)/venv
+	$(BIN)/pip install --quiet -r $(LOCK)
+	touch $@
+
+# What `make demo` and `make bench` need beyond the product itself: the extra of that name.
+$(STATE)/extra-%: pyproject.toml $(LOCK) | $(STATE)/venv
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["$*"], sep="\n")' > $@.txt
+	$(BIN)/pip install --quiet -r $@.txt
+	touch $@
+
+$(STATE)/engine-%.so: $(RUST) pyproject.toml | $(STATE)/venv
+	rm -f src/maitred/_engine*.so
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --locked --profile $*
+	cp $(MODULE) $@
+
+build: $(STATE)/engine-release.so ## .venv/bin/maitred with the release engine
+	@$(call use,release)
+	@echo "built: $(BIN)/maitred"
+
+demo: build $(STATE)/extra-demo ## a thousand clients on ten connections of an embedded PostgreSQL
+	$(BIN)/maitred demo $(DEMO_ARGS)
+
+test: test-rust test-python ## every test, from nothing
+
+test-rust: | $(STATE)/venv
+	cd engine && cargo test --workspace --exclude maitred-binding --locked $(CARGO_TEST_ARGS)
+
+# Afterwards the release engine, if there is one, is back in place.
+test-python: $(STATE)/dev $(STATE)/engine-quick.so
+	@$(call use,quick)
+	@trap 'if [ -e $(STATE)/engine-release.so ]; then $(call use,release); fi' EXIT; \
+	echo $(BIN)/pytest $(PYTEST_ARGS); $(BIN)/pytest $(PYTEST_ARGS)
+
+lint: $(STATE)/dev ## ruff, pyright, cargo fmt --check, clippy
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/pyright
+	cd engine && cargo fmt --all --check
+	cd engine && cargo clippy --workspace --all-targets --locked -- -D warnings
+
+fmt: $(STATE)/dev ## reformat everything
+	$(BIN)/ruff check --fix src tests bench
+	$(BIN)/ruff format src tests bench
+	cd engine && cargo fmt --all
+
+bench: build $(STATE)/extra-demo $(STATE)/extra-bench ## compare with PgBouncer, side by side
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+clean: ## remove everything that was built
+	rm -rf $(VENV) engine/target src/maitred/_engine*.so bench/out dist
