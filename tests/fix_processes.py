@@ -1,0 +1,101 @@
+"""Child processes that cannot outlive the test run, free ports, and waiting for a condition.
+
+Knows nothing of databases or of maitred, and never ends a process that it did not start.
+Called by the other `fix_*` plug-ins and by tests that need a deadline.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+# Why: generous, because it only guards against hanging; no test measures time with it.
+DEADLINE_S = 30.0
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def eventually(
+    probe: Callable[[], T],
+    *,
+    because: str = "the condition did not become true",
+    within_s: float = DEADLINE_S,
+    every_s: float = 0.05,
+) -> T:
+    """Call `probe` until it returns something true, and return that.
+
+    Raises:
+        AssertionError: still false (or still raising AssertionError) after `within_s`.
+    """
+    deadline = time.monotonic() + within_s
+    last: Any = None
+    while True:
+        try:
+            last = probe()
+            if last:
+                return last
+        except AssertionError as error:
+            last = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{because} (within {within_s:g} s; last seen: {last!r})")
+        time.sleep(every_s)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """A TCP port that nobody uses at this moment."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.bind((host, 0))
+        return probe.getsockname()[1]
+
+
+def has_ipv6() -> bool:
+    """Whether ::1 can be bound here (containers often lack it)."""
+    try:
+        free_port("::1")
+    except OSError:
+        return False
+    return True
+
+
+def start_bound(
+    arguments: list[str], *, log: Path, parting_signal: int = signal.SIGKILL, **popen: Any
+) -> subprocess.Popen[bytes]:
+    """Start a child which the kernel ends when this process dies; output is appended to `log`."""
+    parent = os.getpid()
+
+    def bind_to_parent() -> None:
+        _libc.prctl(_PR_SET_PDEATHSIG, int(parting_signal), 0, 0, 0)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            arguments,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            preexec_fn=bind_to_parent,
+            **popen,
+        )
+
+
+def resident_bytes(pid: int) -> int:
+    """Resident memory of a process."""
+    with open(f"/proc/{pid}/statm") as statm:
+        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def open_descriptors(pid: int) -> int:
+    """How many descriptors a process holds."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
