@@ -17,7 +17,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from maitred.demo.postgres import DemoError, EmbeddedPostgres
 from sidebyside import bulk, load, logins, machine, memory, workers
 from sidebyside.measure import Plan, say
 from sidebyside.pgbench import Pgbench
@@ -26,6 +25,7 @@ from sidebyside.process import BenchError, raise_descriptor_limit
 from sidebyside.table import Row, markdown
 from sidebyside.targets import (
     DATABASE,
+    LIGHT_ROLE,
     PASSWORD,
     ROLE,
     SCRAM_ROLE,
@@ -35,12 +35,14 @@ from sidebyside.targets import (
     pgbouncer_program,
 )
 
+from maitred.demo.postgres import DemoError, EmbeddedPostgres
+
 OUT = Path(__file__).parent / "out"
 SCALE = 10
 HBA = f"""\
 local all {{superuser}} trust
 host all {{role}} 127.0.0.1/32 trust
-host all {SCRAM_ROLE} 127.0.0.1/32 scram-sha-256
+host all {SCRAM_ROLE},{LIGHT_ROLE} 127.0.0.1/32 scram-sha-256
 """
 SETTINGS = {
     "max_connections": "300",
@@ -72,8 +74,12 @@ def main() -> int:
             pgbouncer_program()
         if "maitred" in options.targets:
             maitred_program()
-        with _site(options.targets) as (site, plan_for):
-            rows, facts = _run(plan_for(options), machine.facts(site))
+        with site_for(options.targets) as site:
+            pgbench = Pgbench(site.postgres.programs)
+            plan = Plan(
+                *(site, pgbench, options.rounds, options.seconds, options.quick, options.only)
+            )
+            rows, facts = _run(plan, machine.facts(site))
     except (BenchError, DemoError) as error:
         say(f"bench: {error}")
         return 2
@@ -89,7 +95,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help=f"some of {','.join(MEASURES)}")
     parser.add_argument("--targets", default="maitred,pgbouncer,direct")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=5, help="of each run, after a warm-up of one")
+    parser.add_argument(
+        "--seconds", type=int, default=5, help="of each run, after a warm-up of one"
+    )
     parser.add_argument("--quick", action="store_true", help="small: only shows that it works")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -107,26 +115,29 @@ def _options() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _site(
-    names: tuple[str, ...],
-) -> Iterator[tuple[Site, Callable[[argparse.Namespace], Plan]]]:
+def site_for(names: tuple[str, ...]) -> Iterator[Site]:
+    """A database with its tables and roles, and a folder, for as long as the block lasts."""
     with EmbeddedPostgres(database=DATABASE, role=ROLE, settings=SETTINGS, hba=HBA) as postgres:
-        postgres.query(f"CREATE ROLE {SCRAM_ROLE} LOGIN PASSWORD '{PASSWORD}'")
-        secret = postgres.query(
-            f"SELECT rolpassword FROM pg_authid WHERE rolname = '{SCRAM_ROLE}'"
-        )[0]["rolpassword"]
+        secrets = {
+            role: _scram_role(postgres, role, iterations)
+            for role, iterations in ((SCRAM_ROLE, 4096), (LIGHT_ROLE, 1))
+        }
         folder = Path(tempfile.mkdtemp(prefix="maitred-bench-"))
         try:
             folder.chmod(0o755)
             _certificate(folder)
-            site = Site(postgres, folder, names, secret)
-            pgbench = Pgbench(postgres.programs)
-            pgbench.fill(Target("direct", postgres.port, None), SCALE)
-            postgres.query(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {SCRAM_ROLE}",
-                           database=DATABASE)
-            yield site, lambda o: Plan(site, pgbench, o.rounds, o.seconds, o.quick, o.only)
+            Pgbench(postgres.programs).fill(Target("direct", postgres.port, None), SCALE)
+            yield Site(postgres, folder, names, secrets)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _scram_role(postgres: EmbeddedPostgres, role: str, iterations: int) -> str:
+    postgres.query(
+        f"SET scram_iterations = {iterations}; CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'"
+    )
+    sql = f"SELECT rolpassword FROM pg_authid WHERE rolname = '{role}'"
+    return postgres.query(sql)[0]["rolpassword"]
 
 
 def _certificate(folder: Path) -> None:

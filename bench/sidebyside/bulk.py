@@ -79,9 +79,7 @@ def _copy_in(client: wire_client.socket.socket, megabytes: int) -> int:
     return wire_client.copy_in(client, f"COPY {SINK} FROM STDIN", chunk, repeat)
 
 
-def _timed(
-    target: Target, act: Callable[[wire_client.socket.socket], int]
-) -> tuple[float, float]:
+def _timed(target: Target, act: Callable[[wire_client.socket.socket], int]) -> tuple[float, float]:
     try:
         client = wire_client.connect(target.port, target.role, DATABASE)
         try:

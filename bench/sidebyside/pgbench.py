@@ -6,6 +6,7 @@ Called by the measures.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import subprocess
@@ -38,9 +39,19 @@ class Pgbench:
 
     programs: Path
 
+    def _program(self, target: Target) -> Path:
+        if not target.tls:
+            return self.programs / "pgbench"
+        # Why: the embedded package is built without TLS. Debian's pgbench has it.
+        debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/pgbench"))
+        return debian[-1] if debian else self.programs / "pgbench"
+
     def _environment(self, target: Target) -> dict[str, str]:
         mode = "require" if target.tls else "disable"
-        return {**os.environ, "PGSSLMODE": mode, "PGGSSENCMODE": "disable", "PGPASSWORD": PASSWORD}
+        found = {**os.environ, "PGSSLMODE": mode, "PGGSSENCMODE": "disable", "PGPASSWORD": PASSWORD}
+        if target.tls and self._program(target).parent == self.programs:
+            found["LD_PRELOAD"] = str(_libpq_with_tls())
+        return found
 
     def _where(self, target: Target) -> list[str]:
         return ["-h", "127.0.0.1", "-p", str(target.port), "-U", target.role, DATABASE]
@@ -51,7 +62,7 @@ class Pgbench:
 
     def _run(self, options: list[str], target: Target) -> str:
         done = subprocess.run(
-            [self.programs / "pgbench", *options, *self._where(target)],
+            [self._program(target), *options, *self._where(target)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -84,7 +95,7 @@ class Pgbench:
         """Select-only load of `clients` for `seconds`, one more of them as warm-up."""
         with tempfile.TemporaryDirectory() as folder:
             command = [
-                *(self.programs / "pgbench", "-n", "-S", "-M", protocol),
+                *(self._program(target), "-n", "-S", "-M", protocol),
                 *("-c", str(clients), "-j", str(min(2, clients)), "-T", str(seconds + 1)),
                 *("-P", "1", "--progress-timestamp"),
                 *("-l", "--sampling-rate", str(SAMPLING), "--log-prefix", f"{folder}/log"),
@@ -106,6 +117,18 @@ class Pgbench:
                 finally:
                     running.kill()
             return window.close(Path(folder), clients)
+
+
+def _libpq_with_tls() -> Path:
+    """The libpq that psycopg's binary package brings, to be put under a pgbench without TLS."""
+    package = importlib.util.find_spec("psycopg_binary")
+    if package is not None and package.origin is not None:
+        libraries = Path(package.origin).parents[1] / "psycopg_binary.libs"
+        if found := sorted(libraries.glob("libpq-*")):
+            return found[-1]
+    raise BenchError(
+        "no pgbench with TLS here: apt-get install postgresql, or pip install 'psycopg[binary]'"
+    )
 
 
 class _Window:

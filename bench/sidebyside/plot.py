@@ -43,7 +43,7 @@ def plot(rows: Sequence[Row], folder: Path, title: str) -> list[Path]:
     return written
 
 
-def _bars(axis, row: Row) -> None:  # noqa: ANN001
+def _bars(axis, row: Row) -> None:
     names = list(row.values)
     middles = [median(row.values[name]) for name in names]
     below = [m - min(row.values[name]) for name, m in zip(names, middles, strict=True)]

@@ -22,6 +22,8 @@ POOL = 20
 MAX_CLIENTS = 12000
 ROLE = "app"
 SCRAM_ROLE = "scram_app"
+# Why: the usual 4096 iterations are the client's work; with one, the proxy's share can be seen.
+LIGHT_ROLE = "scram_light"
 PASSWORD = "bench"  # Why: of a throw-away role of a throw-away database on the loopback.
 DATABASE = "bench"
 
@@ -31,7 +33,8 @@ class Setup:
     """How the proxies of one measure are configured."""
 
     tls: bool = False
-    scram: bool = False
+    # Who logs in: without a password, or one of those who use SCRAM.
+    role: str = ROLE
     workers: int = 1
     backend: str = "auto"
     # Another database than the embedded one, by port: the stub.
@@ -48,7 +51,7 @@ class Target:
     port: int
     pid: int | None
     tls: bool = False
-    scram: bool = False
+    role: str = ROLE
 
     def cpu_ns(self) -> int:
         """On-CPU nanoseconds so far; 0 for the database, which is not compared by CPU."""
@@ -56,10 +59,6 @@ class Target:
 
     def resident_bytes(self) -> int:
         return resident_bytes(self.pid) if self.pid else 0
-
-    @property
-    def role(self) -> str:
-        return SCRAM_ROLE if self.scram else ROLE
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,8 @@ class Site:
     postgres: EmbeddedPostgres
     folder: Path
     names: tuple[str, ...]
-    scram_secret: str
+    # SCRAM verifiers by role.
+    secrets: dict[str, str]
 
     @contextlib.contextmanager
     def targets(self, setup: Setup, names: tuple[str, ...] | None = None) -> Iterator[list[Target]]:
@@ -88,7 +88,7 @@ class Site:
     def _start(self, name: str, setup: Setup, processes: list[Process]) -> Target:
         if name == "direct":
             port = setup.database_port or self.postgres.port
-            return Target(name, port, None, scram=setup.scram)
+            return Target(name, port, None, role=setup.role)
         port = free_port()
         folder = self.folder / f"{name}-{port}"
         folder.mkdir(mode=0o755)
@@ -99,11 +99,12 @@ class Site:
             process = self._maitred(folder, port, setup, backend)
         processes.append(process)
         process.await_port(port)
-        return Target(name, port, process.pid, tls=setup.tls, scram=setup.scram)
+        return Target(name, port, process.pid, tls=setup.tls, role=setup.role)
 
     def _pgbouncer(self, folder: Path, port: int, setup: Setup) -> Process:
         users = folder / "users.txt"
-        users.write_text(f'"{ROLE}" ""\n"{SCRAM_ROLE}" "{self.scram_secret}"\n')
+        known = {ROLE: "", **self.secrets}
+        users.write_text("".join(f'"{role}" "{secret}"\n' for role, secret in known.items()))
         tls = [
             "client_tls_sslmode = require",
             f"client_tls_cert_file = {self.folder / 'server.crt'}",
@@ -117,7 +118,7 @@ class Site:
             "listen_addr = 127.0.0.1",
             f"listen_port = {port}",
             "unix_socket_dir =",
-            f"auth_type = {'scram-sha-256' if setup.scram else 'trust'}",
+            f"auth_type = {_method(setup)}",
             f"auth_file = {users}",
             "pool_mode = transaction",
             f"default_pool_size = {setup.pool}",
@@ -145,9 +146,8 @@ class Site:
             f'url = "postgres://{ROLE}@127.0.0.1:{setup.database_port or self.postgres.port}'
             f'/{DATABASE}"',
             "[auth]",
-            f'method = "{"scram-sha-256" if setup.scram else "trust"}"',
-            f"[users.{SCRAM_ROLE}]",
-            f'password = "{self.scram_secret}"',
+            f'method = "{_method(setup)}"',
+            *(f'[users.{role}]\npassword = "{secret}"' for role, secret in self.secrets.items()),
             "[limits]",
             f"clients = {MAX_CLIENTS}",
         ]
@@ -163,9 +163,15 @@ class Site:
         return Process([maitred_program(), "serve", "-c", file], folder / "log")
 
 
+def _method(setup: Setup) -> str:
+    return "trust" if setup.role == ROLE else "scram-sha-256"
+
+
 def pgbouncer_program() -> Path:
     """Raises: BenchError: PgBouncer is not installed."""
-    found = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+    found = shutil.which(
+        "pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin"
+    )
     if found is None:
         raise BenchError(
             "PgBouncer is not installed: apt-get install pgbouncer, or leave it out with"

@@ -37,7 +37,16 @@ def stub_program() -> Path:
     cargo = shutil.which("cargo")
     if cargo is None:
         raise BenchError("cargo is missing, and the stub server is built with it")
-    command = [cargo, "build", "--release", "--quiet", "--example", EXAMPLE, "-p", "maitred-reactor"]
+    command = [
+        cargo,
+        "build",
+        "--release",
+        "--quiet",
+        "--example",
+        EXAMPLE,
+        "-p",
+        "maitred-reactor",
+    ]
     done = subprocess.run(command, cwd=ROOT / "engine", capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise BenchError(f"the stub server could not be built: {done.stderr[-600:]}")
@@ -76,9 +85,7 @@ def _measure(plan: Plan, port: int) -> list[Row]:
 
         by_port = {target.port: (workers, name) for workers, name, target in named}
         for target in turns(plan, [target for *_, target in named]):
-            attempt(
-                "pipelines", target, lambda target=target: run(*by_port[target.port], target)
-            )
+            attempt("pipelines", target, lambda target=target: run(*by_port[target.port], target))
     return [rate, capacity]
 
 

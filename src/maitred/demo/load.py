@@ -72,7 +72,7 @@ class Load:
         self._errors: list[str] = []
 
     def run(self, on_progress: Callable[[float, float, float], None]) -> LoadResult:
-        """Wait for the end; `on_progress` gets seconds, queries per second and milliseconds each."""
+        """Wait for the end; `on_progress` gets seconds, queries per second, milliseconds."""
         out, err = self._process.stdout, self._process.stderr
         assert out is not None and err is not None
         reader = threading.Thread(target=self._read_progress, args=(err, on_progress), daemon=True)

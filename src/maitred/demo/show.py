@@ -87,9 +87,7 @@ def _run(*, once: bool, clients: int, seconds: float) -> int:
 
 def _drive(postgres: EmbeddedPostgres, proxy: Proxy, *, clients: int, seconds: float) -> int:
     print(f"opening {clients:,} clients, then asking for {seconds:g} s:", flush=True)
-    load = Load(
-        postgres.programs, proxy.port, ROLE, DATABASE, clients=clients, seconds=seconds
-    )
+    load = Load(postgres.programs, proxy.port, ROLE, DATABASE, clients=clients, seconds=seconds)
     try:
         with Watch(postgres, proxy) as watch:
             result = load.run(
@@ -116,9 +114,7 @@ def _progress(watch: Watch, at_s: float, rate: float, latency_ms: float) -> None
     print(line, end=end, flush=True)
 
 
-def _report(
-    postgres: EmbeddedPostgres, proxy: Proxy, watch: Watch, result: LoadResult
-) -> None:
+def _report(postgres: EmbeddedPostgres, proxy: Proxy, watch: Watch, result: LoadResult) -> None:
     servers = watch.servers_by_database
     rows = [
         ("clients open at once", f"{watch.clients:,}"),

@@ -1,4 +1,4 @@
-"""Look at both sides while the load runs: clients as maitred counts them, servers as the database does.
+"""Look at both sides under load: clients as maitred counts them, servers as PostgreSQL does.
 
 It must not disturb what it looks at: one short question a second on each side.
 Called by `maitred.demo.show`.
