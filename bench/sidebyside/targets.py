@@ -136,6 +136,7 @@ class Site:
         lines = [
             "[listen]",
             f'postgres = "127.0.0.1:{port}"',
+            'admin = ""',
             "[engine]",
             f"workers = {setup.workers}",
             f'backend = "{backend}"',

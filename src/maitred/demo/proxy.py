@@ -35,6 +35,9 @@ url = "postgres://{role}@127.0.0.1:{database_port}/{database}"
 [auth]
 method = "trust"
 
+[users.{role}]
+admin = true
+
 [limits]
 clients = {clients}
 """
