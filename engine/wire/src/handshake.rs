@@ -3,6 +3,8 @@
 //! Holds no protocol bytes and decides nothing; each dialect's `handshake_in` and `handshake_out`
 //! are machines that speak these words. `relay` feeds them and acts on the steps they return.
 
+use std::fmt;
+
 use crate::auth::scram;
 use crate::{CancelKey, Complaint};
 
@@ -19,12 +21,23 @@ pub enum Method {
 }
 
 /// What is known of a user's password. Any may be missing; `plain` serves every method.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Credentials {
     pub plain: Option<String>,
     /// `md5` followed by 32 hex digits, as in `pg_authid`.
     pub md5: Option<String>,
     pub scram: Option<scram::Verifier>,
+}
+
+/// Why: here and below, a password must not reach a log by way of `{:?}`.
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Credentials")
+            .field("plain", &self.plain.is_some())
+            .field("md5", &self.md5.is_some())
+            .field("scram", &self.scram.is_some())
+            .finish()
+    }
 }
 
 /// What a client says first.
@@ -42,10 +55,17 @@ pub struct Startup {
 }
 
 /// Work too slow for a worker's loop; a helper thread runs it by [`Errand::run`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Errand {
     /// PBKDF2-HMAC-SHA-256 of a password.
     SaltPassword { password: String, salt: Vec<u8>, iterations: u32 },
+}
+
+impl fmt::Debug for Errand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Errand::SaltPassword { iterations, .. } = self;
+        f.debug_struct("SaltPassword").field("iterations", iterations).finish_non_exhaustive()
+    }
 }
 
 impl Errand {
@@ -79,7 +99,7 @@ pub enum ClientStep {
 }
 
 /// What we need to log in to a server.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct LoginTo {
     pub user: String,
     pub database: String,
@@ -93,6 +113,18 @@ pub struct LoginTo {
     pub tls_optional: bool,
     /// A salted password from an earlier login of the same user: (salt, iterations, salted).
     pub salted: Option<(Vec<u8>, u32, [u8; 32])>,
+    /// Minor protocol version to offer (0 or 2 for PostgreSQL).
+    pub minor: u16,
+}
+
+impl fmt::Debug for LoginTo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LoginTo")
+            .field("user", &self.user)
+            .field("database", &self.database)
+            .field("parameters", &self.parameters)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The database's reason for refusing us.
@@ -111,7 +143,10 @@ pub enum ServerStep {
     /// Run this elsewhere, then call `errand_done`.
     Errand(Errand),
     /// The server reports a setting.
-    Setting { name: String, value: String },
+    Setting {
+        name: String,
+        value: String,
+    },
     /// The key that cancels this server's query.
     Key(CancelKey),
     /// Logged in and idle.

@@ -25,7 +25,6 @@ pub enum Binding<'a> {
 }
 
 /// One exchange.
-#[derive(Debug)]
 pub struct ClientExchange {
     gs2: String,
     binding: Vec<u8>,

@@ -7,4 +7,5 @@ pub mod intent;
 pub mod progress;
 pub mod reply;
 pub mod spec;
+pub mod startup;
 pub mod statement;
