@@ -6,8 +6,11 @@ Called by pytest.
 
 from __future__ import annotations
 
+import faulthandler
 import platform
+import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +31,7 @@ pytest_plugins = [
 ]
 
 # Why: a hung test must not hang the run; nothing else depends on this figure.
-_TIMEOUT_S = 120
+_DEADLINE_S = 120
 _RINGS = {"live": "live", "break": "break_", "examples": "live"}
 
 
@@ -53,13 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
         "live: needs a running PostgreSQL (started by the tests themselves)",
         "break_: cuts networks and kills servers",
         "slow: takes long; in live and break left out unless --run-slow is given",
-        "timeout(seconds): ends a test that hangs",
+        "deadline(seconds): after how long a test counts as hung",
     ):
         config.addinivalue_line("markers", line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    has_timeout = config.pluginmanager.hasplugin("timeout")
     # Why: an explicit -m decides by itself, so that `-m slow` needs no second option.
     run_slow = config.getoption("--run-slow") or "slow" in (config.getoption("-m") or "")
     skip = pytest.mark.skip(reason="slow; give --run-slow")
@@ -68,10 +70,30 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if folder not in _RINGS:
             continue
         item.add_marker(_RINGS[folder])
-        if has_timeout and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(_TIMEOUT_S))
         if not run_slow and item.get_closest_marker("slow"):
             item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Fail a test of our rings that hangs, with the stack of every thread."""
+    folder = item.path.relative_to(_HERE).parts[0] if _HERE in item.path.parents else ""
+    if folder not in _RINGS:
+        return (yield)
+    marker = item.get_closest_marker("deadline")
+    seconds = marker.args[0] if marker else _DEADLINE_S
+
+    def give_up(*_: object) -> None:
+        faulthandler.dump_traceback()
+        pytest.fail(f"hung: not finished after {seconds} s")
+
+    previous = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(int(seconds))
+    try:
+        return (yield)
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, previous)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
