@@ -11,6 +11,7 @@ pub mod auth;
 pub mod digest;
 pub mod handshake;
 pub mod postgres;
+pub mod proxy_protocol;
 
 /// Which family of protocols a connection speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -385,7 +385,8 @@ mod tests {
             .hint("raise limits.clients")
             .detail("10000 of 10000");
         let key_ = CancelKey { pid: 7, secret: vec![1; 32] };
-        let writers: Vec<Box<dyn Fn(&mut Vec<u8>)>> = vec![
+        type Writer = Box<dyn Fn(&mut Vec<u8>)>;
+        let writers: Vec<Writer> = vec![
             Box::new(move |out| error(out, &complaint)),
             Box::new(|out| notice(out, "hello")),
             Box::new(auth_ok),
