@@ -136,3 +136,29 @@ pub mod limits {
     /// (`fe-connect.c`).
     pub const OLD_STYLE_ERROR_BYTES: usize = 30_000;
 }
+
+/// Settings that a server reports but that say what it is, or who is logged in: they are not carried
+/// from one server to another. Spec: "Asynchronous Operations", the list of reported parameters.
+pub fn is_identity(parameter: &str) -> bool {
+    const FIXED: [&str; 6] = [
+        "in_hot_standby",
+        "integer_datetimes",
+        "is_superuser",
+        "server_encoding",
+        "server_version",
+        "session_authorization",
+    ];
+    FIXED.iter().any(|name| name.eq_ignore_ascii_case(parameter))
+}
+
+/// What our console reports at login, as a server of the same protocol would. Why a plain
+/// `server_version`: drivers read a number out of it to choose what they may say.
+pub const CONSOLE_SETTINGS: &[(&str, &str)] = &[
+    ("client_encoding", "UTF8"),
+    ("DateStyle", "ISO, MDY"),
+    ("integer_datetimes", "on"),
+    ("server_encoding", "UTF8"),
+    ("server_version", "18.0"),
+    ("standard_conforming_strings", "on"),
+    ("TimeZone", "UTC"),
+];
