@@ -23,12 +23,17 @@ from maitred.secret import Secret, SecretMissing, resolve, secret_file
 
 COMMAND_LINE = "command line"
 
-Overrides = Mapping[tuple[str, ...], object]
-"""Values by path that win over the file: from the command line or the console's SET."""
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """Values by path that win over the file; problems with them name `origin`."""
+
+    origin: str
+    values: Mapping[tuple[str, ...], object]
 
 
-def from_file(path: Path, overrides: Overrides | None = None, origin: str = COMMAND_LINE) -> Config:
-    """Read `path`.
+def from_file(path: Path, layers: Sequence[Layer] = ()) -> Config:
+    """Read `path`; later layers win.
 
     Raises:
         ConfigInvalid: with every problem found.
@@ -40,13 +45,12 @@ def from_file(path: Path, overrides: Overrides | None = None, origin: str = COMM
         raise ConfigInvalid([Problem(str(path), None, reason)]) from None
     except UnicodeDecodeError:
         raise ConfigInvalid([Problem(str(path), None, "is not UTF-8 text")]) from None
-    document = Document.from_text(text, source=str(path), folder=path.resolve().parent)
-    for key, value in (overrides or {}).items():
-        document.override(key, value, origin=origin)
-    return _Loading(document, {path.resolve()}).config()
+    document = Document.from_text(text, source=str(path), folder=path.absolute().parent)
+    _put_on(document, layers)
+    return _Loading(document, {path.absolute()}).config()
 
 
-def from_url(text: str, overrides: Overrides | None = None) -> Config:
+def from_url(text: str, layers: Sequence[Layer] = ()) -> Config:
     """Make a configuration for one database out of its URL.
 
     The database has the URL's name (`*` without one). The URL's user may log in with the URL's
@@ -72,8 +76,7 @@ def from_url(text: str, overrides: Overrides | None = None) -> Config:
         document.override(("users", target.user, "password"), target.password, origin=source)
     else:
         document.override(("auth", "method"), "trust", origin=source)
-    for key, value in (overrides or {}).items():
-        document.override(key, value, origin=source)
+    _put_on(document, layers)
     config = _Loading(document, set()).config()
     if config.auth_method == "trust" and not all(one.is_local for one in config.listeners):
         text = (
@@ -83,6 +86,12 @@ def from_url(text: str, overrides: Overrides | None = None) -> Config:
         )
         raise ConfigInvalid([Problem(source, None, text)])
     return config
+
+
+def _put_on(document: Document, layers: Sequence[Layer]) -> None:
+    for layer in layers:
+        for path, value in layer.values.items():
+            document.override(path, value, origin=layer.origin)
 
 
 @dataclass(slots=True)
@@ -183,7 +192,7 @@ class _Loading:
         text = self._str("auth.userlist")
         if not text:
             return None
-        path = (self.document.folder / Path(text).expanduser()).resolve()
+        path = (self.document.folder / Path(text).expanduser()).absolute()
         self.files.add(path)
         return path
 
@@ -219,7 +228,7 @@ class _Loading:
         folder = self.document.folder
         path = secret_file(str(text), folder=folder)
         if path:
-            self.files.add(path.resolve())
+            self.files.add(path.absolute())
         try:
             return Secret(resolve(str(text), folder=folder))
         except SecretMissing as error:

@@ -110,7 +110,7 @@ class Targets:
         folder = self._document.folder
         path = secret_file(text, folder=folder)
         if path:
-            self._files.add(path.resolve())
+            self._files.add(path.absolute())
         return resolve(text, folder=folder)
 
     def _password(self, name: str, values: Values) -> Secret | None:

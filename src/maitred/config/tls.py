@@ -115,7 +115,7 @@ def _pem(document: Document, named: Named, sort: str, files: set[Path]) -> str |
     if not named.value:
         return None
     path = document.folder / Path(named.value).expanduser()
-    files.add(path.resolve())
+    files.add(path.absolute())
     try:
         text = path.read_text(encoding="ascii")
     except OSError as error:

@@ -1,0 +1,153 @@
+"""The table of every metric: name, unit, labels, meaning; the reference page comes from it.
+
+Only rows. A number that is exposed has a row here, and a row has a number behind it.
+Called by `expose` and the reference page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Sort(Enum):
+    """What Prometheus calls the type."""
+
+    GAUGE = "gauge"
+    COUNTER = "counter"
+    HISTOGRAM = "histogram"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One row.
+
+    `report` and `field` say where the number is: a report of the engine and its column.
+    `scale` turns the column's unit into the metric's; `state` is the value of the label `state`.
+    """
+
+    name: str
+    sort: Sort
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    report: str = ""
+    field: str = ""
+    scale: float = 1.0
+    state: str = ""
+
+
+_POOL = ("database", "user", "endpoint")
+_US = 1e-6
+
+
+def _pool_gauge(name: str, field: str, meaning: str, unit: str = "", scale: float = 1.0) -> Metric:
+    return Metric(name, Sort.GAUGE, unit, _POOL, meaning, "pools", field, scale)
+
+
+def _pool_state(side: str, state: str, meaning: str) -> Metric:
+    return Metric(
+        f"maitred_pool_{side}", Sort.GAUGE, side, (*_POOL, "state"), meaning, "pools",
+        f"{side}_{state}", state=state,
+    )  # fmt: skip
+
+
+def _total(name: str, unit: str, field: str, meaning: str, scale: float = 1.0) -> Metric:
+    return Metric(
+        f"maitred_{name}_total", Sort.COUNTER, unit, ("database",), meaning, "stats", field, scale
+    )
+
+
+POOLS = (
+    _pool_state("clients", "active", "Clients of a pool by what they do."),
+    _pool_state("clients", "waiting", "Clients of a pool by what they do."),
+    _pool_state("clients", "cancelling", "Clients of a pool by what they do."),
+    _pool_gauge("maitred_pool_clients_connected", "clients", "Clients of a pool.", "clients"),
+    _pool_state("servers", "active", "Servers of a pool by what they do."),
+    _pool_state("servers", "idle", "Servers of a pool by what they do."),
+    _pool_state("servers", "opening", "Servers of a pool by what they do."),
+    _pool_state("servers", "closing", "Servers of a pool by what they do."),
+    _pool_state("servers", "cancelling", "Servers of a pool by what they do."),
+    _pool_gauge("maitred_pool_size", "size", "Servers the pool may open: `pool.size`.", "servers"),
+    _pool_gauge(
+        "maitred_pool_reserve_size", "reserve_size",
+        "Servers beyond it: `pool.reserve_size`.", "servers",
+    ),
+    _pool_gauge(
+        "maitred_pool_longest_wait_seconds", "max_wait_us",
+        "How long the first client in the queue has waited.", "seconds", _US,
+    ),
+    _pool_gauge("maitred_pool_paused", "paused", "1 while the pool is paused."),
+)  # fmt: skip
+
+STATS = (
+    _total("leases", "leases", "leases", "Times a server was lent to a client."),
+    _total("transactions", "transactions", "transactions", "Finished transactions."),
+    _total("queries", "queries", "queries", "Finished queries."),
+    _total("received_bytes", "bytes", "received_bytes", "Bytes received from clients."),
+    _total("sent_bytes", "bytes", "sent_bytes", "Bytes sent to clients."),
+    _total(
+        "transaction_seconds", "seconds", "transaction_us",
+        "Time in transactions, idle time inside included.", _US,
+    ),
+    _total("query_seconds", "seconds", "query_us", "Time in queries.", _US),
+    _total("wait_seconds", "seconds", "wait_us", "Time clients waited for a server.", _US),
+    _total("client_parses", "statements", "client_parses", "Statements clients prepared."),
+    _total("server_parses", "statements", "server_parses", "Statements prepared on servers."),
+    _total("binds", "binds", "binds", "Bind messages from clients."),
+    _total("logins", "clients", "logins", "Clients that logged in."),
+    _total("client_errors", "errors", "client_errors", "Errors that maitred itself gave clients."),
+)  # fmt: skip
+
+WAITS = Metric(
+    "maitred_wait_duration_seconds", Sort.HISTOGRAM, "seconds", ("database",),
+    "How long a client waited for a server; the waits of zero length included.", "waits", "buckets",
+    _US,
+)  # fmt: skip
+
+WORKERS = (
+    Metric(
+        "maitred_worker_clients", Sort.GAUGE, "clients", ("worker",), "Clients of a worker.",
+        "workers", "clients",
+    ),
+    Metric(
+        "maitred_worker_servers", Sort.GAUGE, "servers", ("worker",), "Servers of a worker.",
+        "workers", "servers",
+    ),
+    Metric(
+        "maitred_worker_loops_total", Sort.COUNTER, "turns", ("worker",),
+        "Turns of a worker's loop.", "workers", "loops",
+    ),
+)  # fmt: skip
+
+COUNTERS = Metric(
+    "maitred_engine_NAME_total", Sort.COUNTER, "", ("as the engine gives them",),
+    "Whatever else the engine counts, under the engine's name of it; see the next table.",
+    "counters", "value",
+)  # fmt: skip
+
+CONTROL = (
+    Metric("maitred_info", Sort.GAUGE, "", ("version", "backend"), "1; what is running."),
+    Metric(
+        "maitred_ready", Sort.GAUGE, "", (), "1 while clients may come: what `/readyz` says."
+    ),
+    Metric(
+        "maitred_snapshot_number", Sort.GAUGE, "", (), "Number of the configuration in force."
+    ),
+    Metric("maitred_reloads_total", Sort.COUNTER, "", (), "Configurations taken after the first."),
+    Metric(
+        "maitred_reload_failures_total", Sort.COUNTER, "", (),
+        "Configurations refused; the last good one stayed.",
+    ),
+)  # fmt: skip
+
+CATALOG: tuple[tuple[str, tuple[Metric, ...]], ...] = (
+    ("Pools", POOLS),
+    ("Databases", (*STATS, WAITS)),
+    ("Workers", WORKERS),
+    ("The engine's own counters", (COUNTERS,)),
+    ("Control plane", CONTROL),
+)
+
+REPORTS = ("pools", "stats", "waits", "workers", "counters")
+"""What must be asked of the engine for one exposition."""

@@ -1,0 +1,130 @@
+"""Turn reports of the engine into what Prometheus reads.
+
+Keeps nothing between calls; every number is the engine's or given. Called by `supervisor` for
+each GET of /metrics.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+)
+from prometheus_client.core import (
+    Metric as Family,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from maitred.metrics.catalog import COUNTERS, POOLS, STATS, WAITS, WORKERS, Metric, Sort
+
+Reports = Mapping[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the control plane knows of itself."""
+
+    version: str
+    backend: str
+    ready: bool
+    snapshot: int
+    reloads: int
+    reload_failures: int
+
+
+def exposition(reports: Reports, facts: Facts, accept: str) -> tuple[bytes, str]:
+    """Return the body and its content type for an Accept header."""
+    registry = CollectorRegistry()
+    registry.register(_Once(reports, facts))
+    ProcessCollector(registry=registry)
+    encode, content_type = choose_encoder(accept)
+    return encode(registry), content_type
+
+
+class _Once(Collector):
+    """The library's way to ask for families."""
+
+    def __init__(self, reports: Reports, facts: Facts) -> None:
+        self._reports = reports
+        self._facts = facts
+
+    def describe(self) -> Iterable[Family]:
+        """Nothing: names are unique by the catalogue, and asking twice would cost twice."""
+        return ()
+
+    def collect(self) -> Iterable[Family]:
+        """Yield every family once."""
+        yield from _tables((*POOLS, *STATS, *WORKERS), self._reports)
+        yield _waits(self._reports.get(WAITS.report, []))
+        yield from _counters(self._reports.get(COUNTERS.report, []))
+        yield from _control(self._facts)
+
+
+def _family(metric: Metric, name: str | None = None) -> GaugeMetricFamily | CounterMetricFamily:
+    make = CounterMetricFamily if metric.sort is Sort.COUNTER else GaugeMetricFamily
+    return make(name or metric.name, metric.meaning, labels=metric.labels)
+
+
+def _tables(metrics: Iterable[Metric], reports: Reports) -> Iterator[Family]:
+    families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+    for metric in metrics:
+        family = families.setdefault(metric.name, _family(metric))
+        for row in reports.get(metric.report, []):
+            labels = [
+                metric.state if label == "state" else str(row[label]) for label in metric.labels
+            ]
+            family.add_metric(labels, float(row[metric.field]) * metric.scale)
+    yield from families.values()
+
+
+def _waits(rows: Iterable[Mapping[str, Any]]) -> Family:
+    family = HistogramMetricFamily(WAITS.name, WAITS.meaning, labels=WAITS.labels)
+    for row in rows:
+        buckets: list[tuple[str, float]] = []
+        seen = 0
+        for upper_us, count in row["buckets"]:
+            seen += count
+            if upper_us is not None:
+                buckets.append((repr(upper_us * WAITS.scale), seen))
+        # Spec: a Prometheus histogram is cumulative and ends with +Inf.
+        buckets.append(("+Inf", seen))
+        family.add_metric([row["database"]], buckets, sum_value=None)
+    return family
+
+
+def _counters(rows: Iterable[Mapping[str, Any]]) -> Iterator[Family]:
+    families: dict[str, CounterMetricFamily] = {}
+    for row in rows:
+        labels: Mapping[str, str] = row["labels"]
+        word = re.sub(r"[^a-zA-Z0-9_]", "_", row["name"]).removesuffix("_total")
+        name = COUNTERS.name.replace("NAME", word)
+        family = families.get(name)
+        if family is None:
+            meaning = f"Counted by the engine: {row['name']}."
+            family = families[name] = CounterMetricFamily(name, meaning, labels=list(labels))
+        family.add_metric([str(value) for value in labels.values()], float(row["value"]))
+    yield from families.values()
+
+
+def _control(facts: Facts) -> Iterator[Family]:
+    info = GaugeMetricFamily("maitred_info", "1; what is running.", labels=["version", "backend"])
+    info.add_metric([facts.version, facts.backend], 1)
+    yield info
+    yield GaugeMetricFamily("maitred_ready", "1 while clients may come.", value=float(facts.ready))
+    yield GaugeMetricFamily(
+        "maitred_snapshot_number", "Number of the configuration in force.", value=facts.snapshot
+    )
+    yield CounterMetricFamily(
+        "maitred_reloads_total", "Configurations taken after the first.", value=facts.reloads
+    )
+    yield CounterMetricFamily(
+        "maitred_reload_failures_total", "Configurations refused.", value=facts.reload_failures
+    )
