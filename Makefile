@@ -91,5 +91,8 @@ fmt: $(STATE)/dev ## reformat everything
 bench: build $(STATE)/extra-demo $(STATE)/extra-bench ## compare with PgBouncer, side by side
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
+docs: $(STATE)/dev ## the reference pages, out of the code's own tables
+	PYTHONPATH=src $(BIN)/python -m maitred.reference docs/reference
+
 clean: ## remove everything that was built
 	rm -rf $(VENV) engine/target src/maitred/_engine*.so bench/out dist
