@@ -156,8 +156,9 @@ impl HandshakeIn {
                     let State::Report(step) = mem::replace(&mut self.state, State::Closed) else {
                         return ClientStep::NeedMore;
                     };
-                    if *step == ClientStep::LoggedIn {
-                        self.state = State::Done;
+                    match *step {
+                        ClientStep::LoggedIn => self.state = State::Done,
+                        _ => self.input = Vec::new(),
                     }
                     return *step;
                 }
@@ -366,8 +367,8 @@ impl HandshakeIn {
             }
             Opening::Tls | Opening::GssEncryption => Err(violation("encryption was asked for a second time")),
             Opening::Cancel(key) => {
-                self.state = State::Closed;
-                Ok(Some(ClientStep::Cancel(key)))
+                self.report(ClientStep::Cancel(key));
+                Ok(Some(ClientStep::NeedMore))
             }
             Opening::Session(session) => Ok(Some(self.named(session))),
             Opening::Unsupported { old: true, complaint } => {

@@ -62,7 +62,10 @@ enum State {
     ExpectReady,
     /// A step that `next` reports before anything else.
     Report(Box<ServerStep>),
+    /// Logged in; what is fed belongs to the session.
     Done,
+    /// Refused or given up; what is fed is dropped.
+    Closed,
 }
 
 /// Why: the login holds the password, which must not reach a log.
@@ -95,6 +98,9 @@ impl HandshakeOut {
 
     /// Bytes arrived.
     pub fn feed(&mut self, bytes: &[u8]) {
+        if matches!(self.state, State::Closed | State::Report(_)) {
+            return;
+        }
         if self.input.len() + bytes.len() > 2 * limits::LOGIN_MESSAGE_BYTES {
             return self.fail("sent too many bytes before the login was complete");
         }
@@ -111,13 +117,15 @@ impl HandshakeOut {
         loop {
             let step = match &self.state {
                 State::Report(_) => {
-                    let State::Report(step) = mem::replace(&mut self.state, State::Done) else {
+                    let State::Report(step) = mem::replace(&mut self.state, State::Closed) else {
                         return ServerStep::NeedMore;
                     };
                     return *step;
                 }
                 State::ExpectTlsAnswer => self.tls_answer(),
-                State::AwaitTls | State::AwaitErrand { .. } | State::Done => return ServerStep::NeedMore,
+                State::AwaitTls | State::AwaitErrand { .. } | State::Done | State::Closed => {
+                    return ServerStep::NeedMore
+                }
                 _ => match self.message() {
                     Ok(Some((tag, body))) => self.heard(tag, &body),
                     Ok(None) => return ServerStep::NeedMore,
