@@ -1,2 +1,238 @@
-//! The multiplexer.
+//! The multiplexer: many clients, few servers, nobody's bytes to anybody else.
+//!
+//! No I/O, no clock, no threads: bytes and time are arguments, actions are return values. One
+//! [`Relay`] belongs to one worker; what holds over all workers is in [`budget`]. `reactor` is the
+//! caller in the product, `sim` in tests.
+//!
+//! Read `client`, `pool` and `server` first; the rest serves them.
+
+pub mod action;
+pub mod budget;
+pub mod cancel;
+pub mod client;
+pub mod console;
+pub mod counters;
+pub mod drain;
+pub mod heal;
+pub mod ids;
+pub mod login;
+pub mod loss;
+pub mod open;
+pub mod pool;
+pub mod report;
+pub mod route;
+pub mod server;
+pub mod session_state;
 pub mod snapshot;
+pub mod statements;
+pub mod transfer;
+pub mod upkeep;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use maitred_wire::Dialect;
+use slotmap::{Key as _, SlotMap};
+
+use crate::action::{Action, Mail, Patron};
+use crate::budget::{PoolKey, Shared};
+use crate::client::{Client, Identity};
+use crate::counters::WorkerCounters;
+use crate::heal::StatementTable;
+use crate::ids::{ClientId, PoolId, PublicId, ServerId, Time, WorkerId};
+use crate::pool::Pool;
+use crate::route::Routes;
+use crate::server::Server;
+use crate::session_state::{Settings, SettingsTable};
+use crate::snapshot::PoolSettings;
+use crate::statements::StatementHasher;
+
+/// What is known of a connection when it is accepted.
+#[derive(Clone, Debug)]
+pub struct ClientOpened {
+    /// Peer address as text; empty for a Unix socket.
+    pub address: String,
+    pub local_address: Arc<str>,
+    pub is_tls: bool,
+}
+
+/// One worker's multiplexer.
+#[derive(Debug)]
+pub struct Relay {
+    pub worker: WorkerId,
+    dialect: Dialect,
+    shared: Arc<Shared>,
+    routes: Arc<Routes>,
+    /// The time of the call under way.
+    now: Time,
+    clients: SlotMap<ClientId, Client>,
+    servers: SlotMap<ServerId, Server>,
+    pools: Vec<Pool>,
+    pool_index: HashMap<PoolKey, PoolId>,
+    /// What the caller is to do, in order.
+    actions: Vec<Action>,
+    /// Clients that may go on with what they sent earlier. Enter: whoever freed or lent a server.
+    /// Leave: `settle`. Why: going on at once would nest one client's work in another's.
+    ready: VecDeque<ClientId>,
+    /// Clients logging in, oldest first; looked through by `tick`.
+    logins: VecDeque<ClientId>,
+    /// Clients that wait for a turn to log in; not read meanwhile.
+    login_queue: VecDeque<ClientId>,
+    /// By slot of their id, for cancel keys and operators.
+    by_slot: Vec<ClientId>,
+    identities: HashMap<String, HashMap<String, Arc<Identity>>>,
+    nobody: Arc<Identity>,
+    no_settings: Arc<Settings>,
+    console_limits: PoolSettings,
+    settings: SettingsTable,
+    statement_table: StatementTable,
+    hasher: StatementHasher,
+    /// Emptied buffers for the next output.
+    spare: Vec<Vec<u8>>,
+    /// Messages up to this size are passed on only whole.
+    hold_bytes: usize,
+    idle_round_at: Time,
+    pub counters: WorkerCounters,
+    dice: Dice,
+}
+
+/// How many emptied buffers are kept, and how large they may be.
+const SPARES: usize = 256;
+const SPARE_BYTES: usize = 64 * 1024;
+
+impl Relay {
+    pub fn new(worker: WorkerId, dialect: Dialect, shared: Arc<Shared>, routes: Arc<Routes>) -> Self {
+        let mut settings = SettingsTable::default();
+        let no_settings = settings.intern(Settings::default());
+        let console_limits = PoolSettings::without_limits();
+        let nobody = Identity { user: String::new(), database: String::new(), settings: console_limits.clone() };
+        let seed = shared.secret.iter().fold(u64::from(worker.0) + 1, |sum, byte| sum.wrapping_mul(257) + u64::from(*byte));
+        Self {
+            worker,
+            dialect,
+            hasher: StatementHasher::new(&shared.secret),
+            shared,
+            hold_bytes: routes.snapshot.limits.hold_bytes(),
+            routes,
+            now: Time(0),
+            clients: SlotMap::with_key(),
+            servers: SlotMap::with_key(),
+            pools: Vec::new(),
+            pool_index: HashMap::new(),
+            actions: Vec::new(),
+            ready: VecDeque::new(),
+            logins: VecDeque::new(),
+            login_queue: VecDeque::new(),
+            by_slot: Vec::new(),
+            identities: HashMap::new(),
+            nobody: Arc::new(nobody),
+            no_settings,
+            console_limits,
+            settings,
+            statement_table: StatementTable::default(),
+            spare: Vec::new(),
+            idle_round_at: Time(0),
+            counters: WorkerCounters::default(),
+            dice: Dice(seed),
+        }
+    }
+
+    pub fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// Move what is to be done into `into`, in order.
+    pub fn take_actions(&mut self, into: &mut Vec<Action>) {
+        into.append(&mut self.actions);
+    }
+
+    pub fn client_count(&self) -> usize {
+        self.clients.len()
+    }
+
+    pub fn server_count(&self) -> usize {
+        self.servers.len()
+    }
+
+    /// Let every client go on that may.
+    fn settle(&mut self) {
+        while let Some(id) = self.ready.pop_front() {
+            self.proceed(id);
+        }
+    }
+
+    /// Work done elsewhere is back.
+    pub fn errand_done(&mut self, now: Time, patron: Patron, salted: [u8; 32]) {
+        self.now = now;
+        match patron {
+            Patron::Client(id) => self.client_errand_done(id, salted),
+            Patron::Server(id) => self.server_errand_done(id, salted),
+        }
+        self.settle();
+    }
+
+    /// Another worker's relay has something to say.
+    pub fn mail(&mut self, now: Time, mail: Mail) {
+        self.now = now;
+        match mail {
+            Mail::Want { pool, from } => self.spare_server(&pool, from),
+            Mail::Parcel(server) => drop(self.accept_parcel(now, *server)),
+            Mail::Nudge { pool } => {
+                if let Some(at) = self.pool_index.get(&pool.key).copied() {
+                    self.welcome_clients(at);
+                    self.send_away_if_hopeless(at);
+                    self.want_server(at);
+                }
+            }
+            Mail::Evict { pool } => drop(self.evict(&pool)),
+            Mail::Cancel { key, from, requester } => self.cancel_by_key(&key, from, requester),
+            Mail::CancelDone { requester } => {
+                self.end_client(requester, action::ClientEnd::CancelRequest, None);
+            }
+        }
+        self.settle();
+    }
+
+    /// The client that operators and Python know by this number.
+    fn client_by_public(&self, public: u64) -> Option<ClientId> {
+        let id = *self.by_slot.get((public & 0xffff_ffff) as usize)?;
+        (self.clients.contains_key(id) && public_client_id(self.worker, id) == public).then_some(id)
+    }
+
+    fn keep_spare(&mut self, mut buffer: Vec<u8>) {
+        if buffer.capacity() > 0 && buffer.capacity() <= SPARE_BYTES && self.spare.len() < SPARES {
+            buffer.clear();
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// A client's number for operators.
+pub fn public_client_id(worker: WorkerId, id: ClientId) -> u64 {
+    PublicId::new(worker, id.data().as_ffi()).0
+}
+
+/// A server's number for operators.
+pub fn public_server_id(worker: WorkerId, id: ServerId) -> u64 {
+    PublicId::new(worker, id.data().as_ffi()).0
+}
+
+/// Small random numbers for jitter; seeded, so that scenarios repeat.
+#[derive(Debug)]
+struct Dice(u64);
+
+impl Dice {
+    /// A number from 0 to `most`.
+    fn roll(&mut self, most: u64) -> u64 {
+        // Spec: xorshift64*, Vigna 2016.
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let number = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d);
+        if most == u64::MAX {
+            number
+        } else {
+            number % (most + 1)
+        }
+    }
+}

@@ -243,3 +243,41 @@ pub struct Limits {
     pub tcp_user_timeout_ms: u32,
     pub listen_backlog: u32,
 }
+
+impl Limits {
+    /// Messages up to this size are held until they are whole.
+    pub fn hold_bytes(&self) -> usize {
+        self.buffer_bytes.min(16 * 1024)
+    }
+}
+
+impl PoolSettings {
+    /// For sessions that no pool serves.
+    pub fn without_limits() -> Self {
+        Self {
+            mode: PoolMode::Session,
+            size: 0,
+            min_size: 0,
+            reserve_size: 0,
+            reserve_after_ms: 0,
+            queue_length: 0,
+            queue_timeout_ms: 0,
+            query_timeout_ms: 0,
+            idle_transaction_timeout_ms: 0,
+            transaction_timeout_ms: 0,
+            client_idle_timeout_ms: 0,
+            connect_timeout_ms: 0,
+            login_timeout_ms: 0,
+            login_retry_ms: 0,
+            login_retry_max_ms: 0,
+            connects_per_s: 0,
+            server_lifetime_ms: 0,
+            server_lifetime_jitter: 0,
+            server_idle_timeout_ms: 0,
+            when_down: WhenDown::Wait,
+            server_statements_bytes: 0,
+            client_statements_bytes: 0,
+            reset_query: String::new(),
+        }
+    }
+}

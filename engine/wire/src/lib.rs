@@ -8,6 +8,7 @@
 //! something goes wrong is a [`Complaint`].
 
 pub mod auth;
+pub mod dialect;
 pub mod digest;
 pub mod handshake;
 pub mod postgres;

@@ -1,1 +1,208 @@
-//! statement
+//! Prepared statement names inside messages, and messages with other names in them.
+//!
+//! Knows where names stand; which name a statement has on which server is `relay`'s matter.
+//! Called by `relay` through `Dialect`.
+
+use super::{frame, spec};
+use crate::Fault;
+
+/// A `Parse` taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prepare<'a> {
+    /// Empty for the unnamed statement.
+    pub name: &'a [u8],
+    /// Statement text and parameter types, as they stand in the message: its identity.
+    pub definition: &'a [u8],
+}
+
+/// Take a whole `Parse` apart.
+///
+/// # Errors
+/// Strings that do not end, or a parameter count that does not fit the length.
+pub fn prepare_of(message: &[u8]) -> Result<Prepare<'_>, Fault> {
+    let (name, definition) = frame::cstr(&message[frame::HEADER..])?;
+    let (_, types) = frame::cstr(definition)?;
+    if types.len() < 2 || types.len() != 2 + 4 * usize::from(u16::from_be_bytes([types[0], types[1]])) {
+        return Err(Fault("Parse whose parameter types do not fit its length"));
+    }
+    Ok(Prepare { name, definition })
+}
+
+/// The head of a `Bind`: its names, and where what follows them begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BindHead<'a> {
+    pub portal: &'a [u8],
+    pub statement: &'a [u8],
+    /// Offset into the message.
+    pub rest_at: usize,
+}
+
+/// Longest head of a `Bind` that we wait for; names are at most 63 bytes on a server.
+pub const LONGEST_BIND_HEAD: usize = 4096;
+
+/// Read the head of a `Bind` of which `message` is the beginning.
+///
+/// Returns `None` while both names have not arrived.
+///
+/// # Errors
+/// Names that do not end within the message or within [`LONGEST_BIND_HEAD`].
+pub fn bind_head(message: &[u8], total: usize) -> Result<Option<BindHead<'_>>, Fault> {
+    let body = &message[frame::HEADER..message.len().min(total)];
+    let mut ends = body.iter().enumerate().filter(|(_, byte)| **byte == 0).map(|(at, _)| at);
+    if let (Some(first), Some(second)) = (ends.next(), ends.next()) {
+        return Ok(Some(BindHead {
+            portal: &body[..first],
+            statement: &body[first + 1..second],
+            rest_at: frame::HEADER + second + 1,
+        }));
+    }
+    if message.len() >= total || message.len() > LONGEST_BIND_HEAD {
+        return Err(Fault("Bind whose names do not end"));
+    }
+    Ok(None)
+}
+
+/// The name in a whole `Describe` or `Close`.
+///
+/// # Errors
+/// A name that does not end, or bytes after it.
+pub fn target_name(message: &[u8]) -> Result<&[u8], Fault> {
+    let (name, rest) = frame::cstr(&message[frame::HEADER + 1..])?;
+    if !rest.is_empty() {
+        return Err(Fault("Describe or Close with bytes after the name"));
+    }
+    Ok(name)
+}
+
+/// Text of a `Query`, as much of it as has arrived, without its final zero.
+pub fn query_text(message: &[u8]) -> &[u8] {
+    let body = &message[frame::HEADER.min(message.len())..];
+    body.strip_suffix(b"\0").unwrap_or(body)
+}
+
+/// Text within the definition of a prepared statement.
+pub fn definition_text(definition: &[u8]) -> &[u8] {
+    definition.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// Write a `Parse` of `definition` under `name`.
+pub fn write_prepare(out: &mut Vec<u8>, name: &[u8], definition: &[u8]) {
+    head(out, spec::PARSE, name.len() + 1 + definition.len());
+    out.extend_from_slice(name);
+    out.push(0);
+    out.extend_from_slice(definition);
+}
+
+/// Write the head of a `Bind` whose remaining `rest_len` bytes the caller forwards.
+pub fn write_bind_head(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest_len: usize) {
+    head(out, spec::BIND, portal.len() + 1 + statement.len() + 1 + rest_len);
+    out.extend_from_slice(portal);
+    out.push(0);
+    out.extend_from_slice(statement);
+    out.push(0);
+}
+
+/// Write a `Describe` of a statement.
+pub fn write_describe(out: &mut Vec<u8>, statement: &[u8]) {
+    head(out, spec::DESCRIBE, statement.len() + 2);
+    out.push(b'S');
+    out.extend_from_slice(statement);
+    out.push(0);
+}
+
+/// Write a `Close` of a statement.
+pub fn write_close(out: &mut Vec<u8>, statement: &[u8]) {
+    head(out, spec::CLOSE, statement.len() + 2);
+    out.push(b'S');
+    out.extend_from_slice(statement);
+    out.push(0);
+}
+
+/// Write a `CopyFail`, which ends a COPY whose client is gone.
+pub fn write_copy_fail(out: &mut Vec<u8>, reason: &str) {
+    head(out, spec::COPY_FAIL, reason.len() + 1);
+    out.extend_from_slice(reason.as_bytes());
+    out.push(0);
+}
+
+fn head(out: &mut Vec<u8>, tag: u8, body_len: usize) {
+    out.push(tag);
+    out.extend_from_slice(&((body_len + 4) as u32).to_be_bytes());
+}
+
+/// Write one `Query` that applies `changes` in order.
+///
+/// Why `set_config` and not `SET`: it takes the value as a startup packet does, lists included.
+pub fn write_settings(out: &mut Vec<u8>, changes: &[(&str, Option<&str>)]) {
+    let mut sql = String::with_capacity(changes.len() * 64);
+    for (name, value) in changes {
+        match value {
+            Some(value) => {
+                sql.push_str("SELECT pg_catalog.set_config(");
+                push_literal(&mut sql, name);
+                sql.push(',');
+                push_literal(&mut sql, value);
+                sql.push_str(",false);");
+            }
+            None => {
+                sql.push_str("RESET ");
+                push_name(&mut sql, name);
+                sql.push(';');
+            }
+        }
+    }
+    head(out, spec::QUERY, sql.len() + 1);
+    out.extend_from_slice(sql.as_bytes());
+    out.push(0);
+}
+
+/// Invariant: reads the same whatever `standard_conforming_strings` is.
+fn push_literal(sql: &mut String, text: &str) {
+    sql.push_str(if text.contains('\\') { " E'" } else { "'" });
+    for letter in text.chars() {
+        if letter == '\'' || letter == '\\' {
+            sql.push(letter);
+        }
+        sql.push(letter);
+    }
+    sql.push('\'');
+}
+
+/// A setting's name, dotted parts quoted one by one.
+fn push_name(sql: &mut String, name: &str) {
+    for (at, part) in name.split('.').enumerate() {
+        if at > 0 {
+            sql.push('.');
+        }
+        sql.push('"');
+        sql.push_str(&part.replace('"', "\"\""));
+        sql.push('"');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bind_head_waits_for_both_names_and_no_longer() {
+        let mut bind = Vec::new();
+        write_bind_head(&mut bind, b"p", b"stmt", 3);
+        let total = bind.len() + 3;
+        assert_eq!(bind_head(&bind[..9], total), Ok(None));
+        let head = bind_head(&bind, total).expect("well formed").expect("whole");
+        assert_eq!((head.portal, head.statement, head.rest_at), (&b"p"[..], &b"stmt"[..], bind.len()));
+        assert!(bind_head(b"B\0\0\0\x08xxxx", 9).is_err());
+    }
+
+    #[test]
+    fn settings_are_quoted_whatever_they_hold() {
+        let mut out = Vec::new();
+        write_settings(&mut out, &[("a.b", Some("it's \\ here")), ("c\"d.e", None)]);
+        let text = String::from_utf8(query_text(&out).to_vec()).expect("text");
+        assert_eq!(
+            text,
+            "SELECT pg_catalog.set_config('a.b', E'it''s \\\\ here',false);RESET \"c\"\"d\".\"e\";"
+        );
+    }
+}

@@ -1,0 +1,411 @@
+//! A client's login: who it is, whether there is room, and what it is told first.
+//!
+//! The exchange itself is the dialect's; passwords are compared there and salted elsewhere. This
+//! file asks the route tables, takes the places, and waits for what only Python or a first server
+//! can tell. Called by `client` while a client is in its `Login` state.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use maitred_wire::dialect::ClientHandshake;
+use maitred_wire::handshake::{ClientStep, Method, Startup};
+use maitred_wire::{Code, Complaint, Transaction};
+
+use crate::action::{Action, ClientEnd, Event, Patron};
+use crate::budget::{Level, Permit};
+use crate::client::{Client, Identity, State};
+use crate::ids::{ClientId, Time};
+use crate::route::KnownUser;
+use crate::session_state::{is_same_value, Settings};
+use crate::snapshot::{AuthMethod, SslMode};
+use crate::{ClientOpened, Relay};
+
+/// A login under way.
+#[derive(Debug)]
+pub struct Login {
+    pub handshake: ClientHandshake,
+    startup: Option<Box<Startup>>,
+    user: Option<Arc<KnownUser>>,
+    /// Its place among the logins that may run at once; None: it waits for one, unread.
+    pub turn: Option<Permit>,
+    pub deadline: Time,
+    /// From the client's TLS certificate, verified.
+    common_name: Option<String>,
+    channel_binding: Option<Vec<u8>>,
+}
+
+impl Relay {
+    /// Somebody connected.
+    pub fn client_opened(&mut self, now: Time, opened: ClientOpened) -> ClientId {
+        self.now = now;
+        let limits = &self.routes.snapshot.limits;
+        let turn = if self.login_queue.is_empty() { Permit::take(&[&self.shared.logins], 0).ok() } else { None };
+        let waits = turn.is_none();
+        let login = Login {
+            handshake: self.dialect.client_handshake(),
+            startup: None,
+            user: None,
+            turn,
+            deadline: now.after_ms(limits.client_login_timeout_ms),
+            common_name: None,
+            channel_binding: None,
+        };
+        let client = Client::new(login, &opened, now, &self.nobody, &self.no_settings);
+        let id = self.clients.insert(client);
+        let slot = slotmap::Key::data(&id).as_ffi() as u32 as usize;
+        if self.by_slot.len() <= slot {
+            self.by_slot.resize(slot + 1, ClientId::default());
+        }
+        self.by_slot[slot] = id;
+        self.logins.push_back(id);
+        if waits {
+            self.login_queue.push_back(id);
+            self.actions.push(Action::PauseClient(id));
+        }
+        id
+    }
+
+    /// TLS to the client is up.
+    pub fn client_secured(&mut self, now: Time, id: ClientId, common_name: Option<String>, binding: Option<Vec<u8>>) {
+        self.now = now;
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.is_tls = true;
+        if let State::Login(login) = &mut client.state {
+            login.common_name = common_name;
+            login.channel_binding = binding;
+            login.handshake.tls_started();
+        }
+    }
+
+    pub(crate) fn login_fed(&mut self, id: ClientId, bytes: &[u8]) {
+        if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
+            login.handshake.feed(bytes);
+            if login.turn.is_some() {
+                self.client_login_steps(id);
+            }
+        }
+    }
+
+    pub(crate) fn client_errand_done(&mut self, id: ClientId, salted: [u8; 32]) {
+        if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
+            login.handshake.errand_done(salted);
+            self.client_login_steps(id);
+        }
+    }
+
+    fn client_login_steps(&mut self, id: ClientId) {
+        loop {
+            let Some(client) = self.clients.get_mut(id) else { return };
+            let is_tls = client.is_tls;
+            let State::Login(login) = &mut client.state else { return };
+            let step = login.handshake.next();
+            let mut output = self.spare.pop().unwrap_or_default();
+            login.handshake.take_output(&mut output);
+            if !output.is_empty() {
+                self.say(id, |out| out.extend_from_slice(&output));
+            }
+            output.clear();
+            self.keep_spare(output);
+            match step {
+                ClientStep::NeedMore => return,
+                ClientStep::TlsAsked => {
+                    let tls = self.routes.snapshot.client_tls.as_ref();
+                    let accepts = !is_tls && tls.is_some_and(|tls| tls.mode != SslMode::Disable);
+                    self.answer_tls(id, accepts);
+                    if accepts {
+                        return;
+                    }
+                }
+                ClientStep::Cancel(key) => {
+                    if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
+                        login.turn = None;
+                    }
+                    self.cancel_requested(id, key);
+                    return;
+                }
+                ClientStep::Startup(startup) => self.started(id, startup),
+                ClientStep::Errand(errand) => {
+                    self.actions.push(Action::Errand { patron: Patron::Client(id), errand });
+                    return;
+                }
+                ClientStep::LoggedIn => {
+                    self.proven(id);
+                    return;
+                }
+                ClientStep::Failed(complaint) => {
+                    self.note_login_failure(id, &complaint);
+                    let reason = match complaint.code {
+                        Code::ProtocolViolation => ClientEnd::ProtocolViolation,
+                        Code::TooManyConnections => ClientEnd::LimitReached,
+                        _ => ClientEnd::LoginRefused,
+                    };
+                    self.end_client(id, reason, None);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn answer_tls(&mut self, id: ClientId, accepts: bool) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        login.handshake.answer_tls(accepts);
+        let mut output = Vec::new();
+        login.handshake.take_output(&mut output);
+        self.say(id, |out| out.extend_from_slice(&output));
+        if accepts {
+            self.actions.push(Action::StartClientTls(id));
+        }
+    }
+
+    fn note_login_failure(&mut self, id: ClientId, complaint: &Complaint) {
+        let Some(client) = self.clients.get(id) else { return };
+        let State::Login(login) = &client.state else { return };
+        let (user, database) = match &login.startup {
+            Some(startup) => (startup.user.clone(), startup.database.clone()),
+            None => Default::default(),
+        };
+        let address = client.address.to_string();
+        self.counters.login_failures += 1;
+        self.actions.push(Action::Tell(Event::LoginFailed { user, database, address, cause: complaint.message.clone() }));
+    }
+
+    /// The client said who it is.
+    fn started(&mut self, id: ClientId, mut startup: Box<Startup>) {
+        if startup.database.is_empty() {
+            startup.database.clone_from(&startup.user);
+        }
+        let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else { return };
+        let user = startup.user.clone();
+        login.startup = Some(startup);
+        match self.routes.user(&user) {
+            Ok(known) => self.judge(id, known),
+            Err(()) => {
+                let database = self.startup_of(id).map(|startup| startup.database.clone()).unwrap_or_default();
+                let token = crate::public_client_id(self.worker, id);
+                self.actions.push(Action::Tell(Event::AskUser { token, user, database }));
+            }
+        }
+    }
+
+    /// Python has said who the user is (or that nobody knows).
+    pub fn user_answered(&mut self, now: Time, token: u64) {
+        self.now = now;
+        if let Some(id) = self.client_by_public(token) {
+            let user = self.startup_of(id).map(|startup| startup.user.clone());
+            if let Some(user) = user {
+                let known = self.routes.user(&user).unwrap_or_default();
+                self.judge(id, known);
+                self.client_login_steps(id);
+            }
+        }
+        self.settle();
+    }
+
+    fn startup_of(&self, id: ClientId) -> Option<&Startup> {
+        match &self.clients.get(id)?.state {
+            State::Login(login) | State::Welcome(login) => login.startup.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// May this user come in, and how must it prove itself?
+    fn judge(&mut self, id: ClientId, known: Option<Arc<KnownUser>>) {
+        let verdict = self.admission(id, known.as_deref());
+        let secret = self.shared.secret;
+        let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else { return };
+        let credentials = known.as_ref().map(|known| known.credentials.clone());
+        login.user = known;
+        match verdict {
+            Ok((method, permit)) => {
+                let binding = login.channel_binding.clone();
+                login.handshake.demand(method, credentials.as_ref(), &secret, binding);
+                self.clients[id].permit = permit;
+            }
+            Err(complaint) => login.handshake.refuse(complaint),
+        }
+    }
+
+    fn admission(&self, id: ClientId, known: Option<&KnownUser>) -> Result<(Method, Permit), Complaint> {
+        let client = &self.clients[id];
+        let State::Login(login) = &client.state else { return Err(Complaint::fatal(Code::Internal, "no login")) };
+        let startup = login.startup.as_deref().expect("started");
+        let snapshot = &self.routes.snapshot;
+        if self.is_draining() {
+            return Err(Complaint::fatal(Code::NotNow, "the proxy is shutting down"));
+        }
+        if snapshot.client_tls.as_ref().is_some_and(|tls| tls.mode >= SslMode::Require) && !client.is_tls && !client.is_local() {
+            return Err(Complaint::fatal(Code::NotAuthorized, "this proxy accepts encrypted connections only")
+                .hint("connect with sslmode=require, or set tls.client.mode to \"prefer\""));
+        }
+        let method = match snapshot.auth.method {
+            AuthMethod::Trust => Method::Trust,
+            AuthMethod::Password => Method::Password,
+            AuthMethod::Md5 => Method::Md5,
+            AuthMethod::ScramSha256 => Method::ScramSha256,
+            AuthMethod::Cert if login.common_name.as_deref() == Some(startup.user.as_str()) => Method::Trust,
+            AuthMethod::Cert => {
+                let given = match &login.common_name {
+                    Some(name) => format!("its common name is \"{name}\""),
+                    None => "none was given".to_owned(),
+                };
+                return Err(Complaint::fatal(
+                    Code::NotAuthorized,
+                    format!("certificate authentication failed for user \"{}\"", startup.user),
+                )
+                .detail(given));
+            }
+        };
+        let (user, database) = (&startup.user, &startup.database);
+        if self.routes.is_console(database) {
+            let permit = self.client_permit(&[&self.shared.clients])?;
+            return Ok((method, permit));
+        }
+        let Some(entry) = self.routes.database(database) else {
+            return Err(Complaint::fatal(Code::UnknownDatabase, format!("database \"{database}\" does not exist"))
+                .hint("it is not in the configuration: add [databases.NAME], or \"*\" for any name"));
+        };
+        if entry.disabled {
+            return Err(Complaint::fatal(Code::NotNow, format!("database \"{database}\" is disabled")));
+        }
+        let of_database = self.shared.named(Level::DatabaseClients, &entry.name, entry.max_clients);
+        let of_user = self.shared.named(Level::UserClients, user, known.map_or(0, |known| known.max_clients));
+        let permit = self.client_permit(&[&self.shared.clients, &of_database, &of_user])?;
+        Ok((method, permit))
+    }
+
+    fn client_permit(&self, budgets: &[&Arc<crate::budget::Budget>]) -> Result<Permit, Complaint> {
+        Permit::take(budgets, 0).map_err(|full| {
+            Complaint::fatal(
+                Code::TooManyConnections,
+                format!("too many clients: {} of {} ({})", full.used(), full.limit(), full.setting),
+            )
+            .hint(format!("raise {} or close clients that are idle", full.setting))
+        })
+    }
+
+    /// The client has proven who it is.
+    fn proven(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let State::Login(login) = &mut client.state else { return };
+        let startup = login.startup.as_deref().expect("started").clone();
+        login.turn = None;
+        client.minor = startup.minor;
+        if self.routes.is_console(&startup.database) {
+            self.enter_console(id, &startup);
+            return;
+        }
+        let Some(route) = self.routes.route(&startup.database, &startup.user) else {
+            self.end_client(id, ClientEnd::LoginRefused, Some(Complaint::fatal(Code::UnknownDatabase, "the database is gone")));
+            return;
+        };
+        let identity = self.identity(&startup.user, &startup.database, &route.settings);
+        let at = self.pool_for(route);
+        let client = &mut self.clients[id];
+        client.identity = identity;
+        client.pool = at;
+        let State::Login(login) = std::mem::replace(&mut client.state, State::Idle) else { return };
+        client.state = State::Welcome(login);
+        if let Some(replication) = startup.replication {
+            if let Err(complaint) = self.open_exclusive(at, id, replication) {
+                self.end_client(id, ClientEnd::LimitReached, Some(Complaint { fatal: true, ..complaint }));
+            }
+            return;
+        }
+        if self.pools[at.0 as usize].shared.welcome().is_some() {
+            self.finish_login(id);
+            return;
+        }
+        self.pools[at.0 as usize].welcome_waiters.push(id);
+        self.want_server(at);
+        self.send_away_if_hopeless(at);
+    }
+
+    /// Everything is known: tell the client what a session of its own would say, and be ready.
+    pub(crate) fn finish_login(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let State::Welcome(login) = &mut client.state else { return };
+        let startup = login.startup.take().expect("started");
+        let rest = login.handshake.take_rest();
+        let Some(welcome) = self.pools[client.pool.0 as usize].shared.welcome() else { return };
+        let mut own = Settings::default();
+        for (name, value) in &startup.parameters {
+            let is_default = welcome.settings.value(name).is_some_and(|fresh| is_same_value(fresh, value));
+            if !is_default && !self.dialect.is_identity(name) {
+                own.set(name, value);
+            }
+        }
+        let own = self.settings.intern(own);
+        client.settings = Arc::clone(&own);
+        client.state = State::Idle;
+        client.idle_since = self.now;
+        self.pools[self.clients[id].pool.0 as usize].counters.logins += 1;
+        self.say_welcome(id, &welcome.settings, Some(&own));
+        self.login_over(id);
+        if !rest.is_empty() {
+            self.hand_input(id, rest);
+        }
+    }
+
+    /// Settings, key, ready: what every session begins with.
+    pub(crate) fn say_welcome(&mut self, id: ClientId, fresh: &Settings, own: Option<&Settings>) {
+        let dialect = self.dialect;
+        let key = self.cancel_key(id, self.clients[id].minor);
+        self.say(id, |out| {
+            for (name, value) in fresh.iter() {
+                let value = own.and_then(|own| own.value(name)).unwrap_or(value);
+                dialect.say_setting(out, name, value);
+            }
+            dialect.say_key(out, &key);
+            dialect.say_ready(out, Transaction::None);
+        });
+    }
+
+    /// A login has ended well: tell Python.
+    pub(crate) fn login_over(&mut self, id: ClientId) {
+        let client = &self.clients[id];
+        if self.routes.snapshot.log_connections {
+            self.actions.push(Action::Tell(Event::ClientOpened {
+                client: crate::public_client_id(self.worker, id),
+                user: client.identity.user.clone(),
+                database: client.identity.database.clone(),
+                address: client.address.to_string(),
+                tls: client.is_tls,
+            }));
+        }
+    }
+
+    /// Logins that waited for a turn may have one now.
+    pub(crate) fn give_login_turns(&mut self) {
+        while let Some(id) = self.login_queue.front().copied() {
+            let waits = matches!(self.clients.get(id).map(|c| &c.state), Some(State::Login(login)) if login.turn.is_none());
+            if !waits {
+                self.login_queue.pop_front();
+                continue;
+            }
+            let Ok(permit) = Permit::take(&[&self.shared.logins], 0) else { return };
+            self.login_queue.pop_front();
+            if let State::Login(login) = &mut self.clients[id].state {
+                login.turn = Some(permit);
+            }
+            self.actions.push(Action::ResumeClient(id));
+            self.client_login_steps(id);
+        }
+    }
+
+    /// One object per user and database, for all its clients.
+    pub(crate) fn identity(&mut self, user: &str, database: &str, settings: &crate::snapshot::PoolSettings) -> Arc<Identity> {
+        let known = self.identities.get(database).and_then(|users| users.get(user));
+        if let Some(identity) = known.filter(|identity| identity.settings == *settings) {
+            return Arc::clone(identity);
+        }
+        let identity =
+            Arc::new(Identity { user: user.to_owned(), database: database.to_owned(), settings: settings.clone() });
+        self.identities.entry(database.to_owned()).or_default().insert(user.to_owned(), Arc::clone(&identity));
+        identity
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.draining.load(Ordering::Acquire)
+    }
+}

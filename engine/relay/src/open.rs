@@ -1,0 +1,403 @@
+//! Open servers: one at a time per pool, within every budget, with a pause after failures.
+//!
+//! Decides when and notes how it went; connecting is the worker's, the login's bytes are the
+//! dialect's. Called by `pool` when somebody needs a server and by `upkeep` to keep some warm.
+
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use maitred_wire::dialect::ServerHandshake;
+use maitred_wire::handshake::{LoginTo, ServerStep};
+use maitred_wire::{Code, Complaint};
+
+use crate::action::{Action, ClientEnd, Event, Mail, Patron, ServerEnd};
+use crate::budget::{Level, Permit, Trouble, Welcome};
+use crate::client;
+use crate::ids::{ClientId, PoolId, ServerId, Time};
+use crate::server::{Server, State};
+use crate::session_state::Settings;
+use crate::snapshot::SslMode;
+use crate::Relay;
+
+/// A server that is being connected to or logged in to.
+#[derive(Debug)]
+pub struct Opening {
+    handshake: ServerHandshake,
+    pub started: Time,
+    pub deadline: Time,
+    /// What it reports of itself.
+    settings: Settings,
+    /// Not for the pool: for this replication client alone.
+    pub only_for: Option<ClientId>,
+}
+
+impl Relay {
+    /// Open one server for the pool if that is allowed now.
+    pub(crate) fn open_server(&mut self, at: PoolId) {
+        let now = self.now;
+        let pool = &self.pools[at.0 as usize];
+        let shared = Arc::clone(&pool.shared);
+        if shared.retry_at() > now || self.is_draining() {
+            return;
+        }
+        let settings = &pool.route.settings;
+        let oldest = pool.waiters.front().map_or(now, |(_, since)| *since);
+        let reserve = settings.reserve_size;
+        let extra = if reserve > 0 && now >= oldest.after_ms(settings.reserve_after_ms) { reserve } else { 0 };
+        if !shared.try_begin_opening() {
+            return;
+        }
+        let permit = match self.server_permit(at, extra) {
+            Ok(permit) => permit,
+            Err(is_own) => {
+                shared.end_opening();
+                if !is_own {
+                    self.evict_for(at);
+                }
+                return;
+            }
+        };
+        if !shared.take_rate_turn(now, self.pools[at.0 as usize].route.settings.connects_per_s) {
+            shared.end_opening();
+            return;
+        }
+        self.begin_opening(at, permit, None, None);
+    }
+
+    /// Places for one more server. `Err(true)`: the pool itself is full; `Err(false)`: a wider budget.
+    fn server_permit(&self, at: PoolId, extra: u32) -> Result<Permit, bool> {
+        let pool = &self.pools[at.0 as usize];
+        let route = &pool.route;
+        let endpoint = self.shared.named(Level::EndpointServers, &route.endpoint.name, route.endpoint.max_servers);
+        let database = self.shared.named(Level::DatabaseServers, &route.key.database, route.max_database_servers);
+        let user = self.shared.named(Level::UserServers, &route.key.user, route.max_user_servers);
+        Permit::take(&[&self.shared.servers, &endpoint, &database, &user, &pool.shared.servers], extra)
+            .map_err(|full| Arc::ptr_eq(&full, &pool.shared.servers))
+    }
+
+    /// A server of a replication client's own.
+    ///
+    /// # Errors
+    /// What to tell the client when there is no place.
+    pub(crate) fn open_exclusive(&mut self, at: PoolId, client: ClientId, replication: String) -> Result<(), Complaint> {
+        let permit = self.server_permit(at, 0).map_err(|_| self.no_place(at))?;
+        self.begin_opening(at, permit, Some(client), Some(replication));
+        Ok(())
+    }
+
+    fn begin_opening(&mut self, at: PoolId, permit: Permit, only_for: Option<ClientId>, replication: Option<String>) {
+        let now = self.now;
+        let pool = &mut self.pools[at.0 as usize];
+        pool.servers += 1;
+        let route = &pool.route;
+        let mode = route.endpoint.tls.mode;
+        let login = LoginTo {
+            user: route.key.user.clone(),
+            database: route.remote_database.clone(),
+            password: route.password.clone(),
+            parameters: route.parameters.clone(),
+            replication,
+            ask_tls: mode >= SslMode::Prefer && !route.endpoint.tls.direct,
+            tls_optional: mode == SslMode::Prefer,
+            salted: pool.shared.salted(),
+            ..LoginTo::default()
+        };
+        let settings = &route.settings;
+        let opening = Opening {
+            handshake: self.dialect.server_handshake(login),
+            started: now,
+            deadline: now.after_ms(settings.connect_timeout_ms),
+            settings: Settings::default(),
+            only_for,
+        };
+        let server = Server::opening(at, pool, opening, permit, self.dialect, Arc::clone(&self.no_settings), now);
+        let endpoint = Arc::clone(&route.endpoint);
+        let timeout_ms = settings.connect_timeout_ms;
+        let id = self.servers.insert(server);
+        self.actions.push(Action::OpenServer { server: id, endpoint, timeout_ms });
+    }
+
+    /// The socket is connected (and, with direct TLS, encrypted): begin the login.
+    pub fn server_connected(&mut self, now: Time, id: ServerId, address: String, local_address: String, is_tls: bool) {
+        self.now = now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.address = address;
+        server.local_address = local_address;
+        server.tls = is_tls;
+        let timeout = self.pools[server.pool.0 as usize].route.settings.login_timeout_ms;
+        if let State::Opening(opening) = &mut server.state {
+            opening.deadline = now.after_ms(timeout);
+        }
+        self.login_steps(id);
+        self.settle();
+    }
+
+    /// TLS to the server is up, which the login had asked for.
+    pub fn server_secured(&mut self, now: Time, id: ServerId) {
+        self.now = now;
+        if let Some(server) = self.servers.get_mut(id) {
+            server.tls = true;
+            if let State::Opening(opening) = &mut server.state {
+                opening.handshake.tls_started();
+                self.login_steps(id);
+            }
+        }
+        self.settle();
+    }
+
+    pub(crate) fn login_bytes(&mut self, id: ServerId, bytes: &[u8]) {
+        if let Some(State::Opening(opening)) = self.servers.get_mut(id).map(|server| &mut server.state) {
+            opening.handshake.feed(bytes);
+            self.login_steps(id);
+        }
+    }
+
+    pub(crate) fn server_errand_done(&mut self, id: ServerId, salted: [u8; 32]) {
+        if let Some(State::Opening(opening)) = self.servers.get_mut(id).map(|server| &mut server.state) {
+            opening.handshake.errand_done(salted);
+            self.login_steps(id);
+        }
+    }
+
+    fn login_steps(&mut self, id: ServerId) {
+        loop {
+            let Some(server) = self.servers.get_mut(id) else { return };
+            let State::Opening(opening) = &mut server.state else { return };
+            let step = opening.handshake.next();
+            opening.handshake.take_output(&mut server.output);
+            match step {
+                ServerStep::NeedMore => break,
+                ServerStep::StartTls => {
+                    self.flush_server(id);
+                    self.actions.push(Action::StartServerTls(id));
+                    return;
+                }
+                ServerStep::Errand(errand) => {
+                    self.actions.push(Action::Errand { patron: Patron::Server(id), errand });
+                    break;
+                }
+                ServerStep::Setting { name, value } => {
+                    opening.settings.set(&name, &value);
+                }
+                ServerStep::Key(key) => server.key = key,
+                ServerStep::Ready => {
+                    self.opened(id);
+                    return;
+                }
+                ServerStep::Refused(refusal) => {
+                    self.opening_failed(id, Some(refusal.sqlstate), refusal.message, true);
+                    return;
+                }
+                ServerStep::Failed(complaint) => {
+                    let is_lasting = complaint.code == Code::WrongPassword || complaint.code == Code::NotAuthorized;
+                    let sqlstate = is_lasting.then_some(*b"28P01");
+                    self.opening_failed(id, sqlstate, complaint.message, false);
+                    return;
+                }
+            }
+        }
+        self.flush_server(id);
+    }
+
+    /// Logged in: the server joins its pool, or its replication client.
+    fn opened(&mut self, id: ServerId) {
+        let now = self.now;
+        let server = self.servers.get_mut(id).expect("the caller holds it");
+        let State::Opening(opening) = std::mem::replace(&mut server.state, State::Idle) else { return };
+        let shared = Arc::clone(&server.shared);
+        let at = server.pool;
+        let route = &self.pools[at.0 as usize].route;
+        shared.note_success();
+        if let Some(salted) = opening.handshake.take_salted() {
+            shared.set_salted(Some(salted));
+        }
+        let jitter = u64::from(route.settings.server_lifetime_jitter.min(100));
+        let lifetime = route.settings.server_lifetime_ms;
+        let spread = lifetime * jitter / 100;
+        server.opened_at = now;
+        server.retire_at = now.after_ms(if lifetime == 0 { 0 } else { (lifetime - self.dice.roll(spread)).max(1) });
+        self.actions.push(Action::Tell(Event::ServerOpened {
+            server: crate::public_server_id(self.worker, id),
+            endpoint: shared.key.endpoint.clone(),
+            database: shared.key.database.clone(),
+            user: shared.key.user.clone(),
+            login_us: now.since(opening.started),
+        }));
+        if let Some(client) = opening.only_for {
+            self.begin_raw(client, id, &opening.settings);
+            return;
+        }
+        shared.end_opening();
+        self.counters.servers_opened += 1;
+        let is_first = shared.welcome().is_none_or(|welcome| welcome.settings != opening.settings);
+        if is_first {
+            shared.set_welcome(Arc::new(Welcome { settings: opening.settings }));
+            self.nudge_others(at);
+        }
+        self.welcome_clients(at);
+        self.release(id);
+        self.want_server(at);
+    }
+
+    /// Finish the logins that waited for a first server of the pool.
+    pub(crate) fn welcome_clients(&mut self, at: PoolId) {
+        if self.pools[at.0 as usize].shared.welcome().is_some() {
+            for client in std::mem::take(&mut self.pools[at.0 as usize].welcome_waiters) {
+                self.finish_login(client);
+            }
+        }
+    }
+
+    /// Connecting or logging in did not work.
+    pub(crate) fn opening_failed(&mut self, id: ServerId, sqlstate: Option<[u8; 5]>, cause: String, is_refusal: bool) {
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let State::Opening(opening) = &server.state else { return };
+        let only_for = opening.only_for;
+        let shared = Arc::clone(&server.shared);
+        let at = server.pool;
+        let lasting = sqlstate.is_some_and(|state| is_lasting(&state));
+        let settings = &self.pools[at.0 as usize].route.settings;
+        let (first, most) = (settings.login_retry_ms, settings.login_retry_max_ms);
+        let dice = self.dice.roll(u64::MAX);
+        if lasting {
+            shared.set_salted(None);
+        }
+        let cause = if is_refusal { format!("the database refuses: {cause}") } else { cause };
+        let trouble = Trouble { cause: cause.clone(), sqlstate, at: now, lasting };
+        if let Some(client) = only_for {
+            self.lose_server(id, ServerEnd::LoginFailed);
+            let complaint = Complaint { sqlstate, ..Complaint::fatal(Code::ServerUnreachable, cause) };
+            self.end_client(client, ClientEnd::ServerLost, Some(complaint));
+            return;
+        }
+        // Invariant: the failure is noted before the turn to open is given up, or the next attempt
+        // would not wait.
+        let retry_ms = shared.note_failure(now, trouble, first, most, dice);
+        self.actions.push(Action::Tell(Event::ServerFailed {
+            endpoint: shared.key.endpoint.clone(),
+            database: shared.key.database.clone(),
+            user: shared.key.user.clone(),
+            cause,
+            retry_ms,
+        }));
+        self.lose_server(id, ServerEnd::LoginFailed);
+        self.nudge_others(at);
+        self.send_away_if_hopeless(at);
+    }
+
+    /// If waiting will not help, tell those who wait what is wrong.
+    pub(crate) fn send_away_if_hopeless(&mut self, at: PoolId) {
+        let Some(complaint) = self.down_complaint(at) else { return };
+        for client in std::mem::take(&mut self.pools[at.0 as usize].welcome_waiters) {
+            self.end_client(client, ClientEnd::ServerLost, Some(Complaint { fatal: true, ..complaint.clone() }));
+        }
+        let waiters = std::mem::take(&mut self.pools[at.0 as usize].waiters);
+        for (client, since) in waiters {
+            if self.clients.get(client).is_some_and(|client| client.is_waiting_since(since)) {
+                self.leave_queue(client);
+                self.fail_pending(client, complaint.clone());
+            }
+        }
+        self.publish_share(at);
+    }
+
+    /// Why no server can be had, with the counts of this moment.
+    pub(crate) fn unreachable(&self, at: PoolId) -> Complaint {
+        let pool = &self.pools[at.0 as usize];
+        let trouble = pool.shared.trouble().unwrap_or_default();
+        let complaint = Complaint::error(
+            Code::ServerUnreachable,
+            format!("no connection to database \"{}\" at {}: {}", pool.route.key.database, pool.route.key.endpoint, trouble.cause),
+        )
+        .detail(format!("last tried {:.1} s ago; {}", self.now.since(trouble.at) as f64 / 1e6, self.counts(at)));
+        Complaint { sqlstate: trouble.sqlstate, ..complaint }
+    }
+
+    /// The other workers' clients may be waiting for the same thing.
+    pub(crate) fn nudge_others(&mut self, at: PoolId) {
+        let shared = &self.pools[at.0 as usize].shared;
+        for worker in 0..self.shared.workers as u16 {
+            let to = crate::ids::WorkerId(worker);
+            if to != self.worker {
+                self.actions.push(Action::Mail { to, mail: Mail::Nudge { pool: Arc::clone(shared) } });
+            }
+        }
+    }
+
+    /// Another pool's idle server stands in the way of a shared limit: let the longest idle one go.
+    fn evict_for(&mut self, at: PoolId) {
+        let asking = Arc::clone(&self.pools[at.0 as usize].shared);
+        if !self.evict(&asking) {
+            for worker in 0..self.shared.workers as u16 {
+                let to = crate::ids::WorkerId(worker);
+                if to != self.worker {
+                    self.actions.push(Action::Mail { to, mail: Mail::Evict { pool: Arc::clone(&asking) } });
+                }
+            }
+        }
+    }
+
+    /// Close the longest idle server that shares a limit with `asking`. True if there was one.
+    pub(crate) fn evict(&mut self, asking: &Arc<crate::budget::PoolShared>) -> bool {
+        let limited_total = self.shared.servers.limit() > 0;
+        let victim = self
+            .pools
+            .iter()
+            .filter(|pool| !Arc::ptr_eq(&pool.shared, asking) && pool.waiting == 0)
+            .filter(|pool| {
+                let (key, other) = (&pool.shared.key, &asking.key);
+                limited_total || key.endpoint == other.endpoint || key.database == other.database || key.user == other.user
+            })
+            .filter(|pool| pool.shared.servers.used() > pool.route.settings.min_size)
+            .filter_map(|pool| pool.idle.first().copied())
+            .min_by_key(|id| self.servers[*id].idle_since);
+        match victim {
+            Some(id) => {
+                let at = self.servers[id].pool;
+                self.take_idle(at, id);
+                self.lose_server(id, ServerEnd::Evicted);
+                if let Some(at) = self.pool_index.get(&asking.key).copied() {
+                    self.want_server(at);
+                } else {
+                    self.nudge_pool(asking);
+                }
+                true
+            }
+            None => false,
+        }
+    }
+
+    fn nudge_pool(&mut self, shared: &Arc<crate::budget::PoolShared>) {
+        for (worker, share) in shared.shares.iter().enumerate() {
+            if share.oldest_wait.load(Ordering::Acquire) != Time::NEVER.0 {
+                let to = crate::ids::WorkerId(worker as u16);
+                self.actions.push(Action::Mail { to, mail: Mail::Nudge { pool: Arc::clone(shared) } });
+            }
+        }
+    }
+
+    /// Join a replication client and the server that was opened for it.
+    fn begin_raw(&mut self, client_id: ClientId, id: ServerId, settings: &Settings) {
+        if !self.clients.contains_key(client_id) {
+            self.lose_server(id, ServerEnd::ClientLeft);
+            return;
+        }
+        self.servers[id].state = State::Raw(client_id);
+        self.say_welcome(client_id, settings, None);
+        let client = &mut self.clients[client_id];
+        let rest = match std::mem::replace(&mut client.state, client::State::Raw(id)) {
+            client::State::Welcome(mut login) => login.handshake.take_rest(),
+            _ => Vec::new(),
+        };
+        self.login_over(client_id);
+        self.pass_to_server(id, client_id, &rest);
+    }
+}
+
+/// SQLSTATEs at login that a later try will meet again.
+///
+/// Spec: PostgreSQL, appendix A: class 28 (authorization), 3D000 (no such database), 42501.
+fn is_lasting(state: &[u8; 5]) -> bool {
+    state.starts_with(b"28") || state == b"3D000" || state == b"42501"
+}

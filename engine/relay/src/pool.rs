@@ -1,0 +1,425 @@
+//! Lend servers to clients: now, or in the order in which they came.
+//!
+//! ```text
+//!   client asks ──► idle server? ──yes──► lease ──► over ──► older waiter elsewhere? ──► moved there
+//!                       │ no                          │ own waiter? ──► lease
+//!                       ▼                             └► idle (most recent first)
+//!                    queue ──► open one, if every budget has a place; else take one from a worker
+//!                              with an idle one; else wait
+//! ```
+//!
+//! Never opens or closes a socket; it returns actions. Called by `client` when a request needs a
+//! server, by `server` when a lease is over, by `upkeep` as time passes.
+
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
+use std::sync::Arc;
+
+use maitred_wire::dialect::ServerError;
+use maitred_wire::{Code, Complaint, Transaction};
+
+use crate::action::{Action, ClientEnd, Mail, ServerEnd};
+use crate::budget::PoolShared;
+use crate::client;
+use crate::counters::PoolCounters;
+use crate::ids::{ClientId, PoolId, ServerId, Time};
+use crate::route::Route;
+use crate::server::{self, Answer, Unit};
+use crate::snapshot::{PoolMode, WhenDown};
+use crate::server::Aftermath;
+use crate::Relay;
+
+/// Servers of the same kind on this worker, and who waits for one.
+#[derive(Debug)]
+pub struct Pool {
+    pub route: Route,
+    pub shared: Arc<PoolShared>,
+    /// Free servers, most recently used last.
+    /// Enter: `put_idle`. Leave: `lend`, `upkeep`, a move to another worker, its end.
+    pub idle: Vec<ServerId>,
+    /// Clients that asked while no server was free, oldest first; one that is not `Waiting` since
+    /// the same moment has left and is skipped. Enter: `lend`. Leave: `next_waiter`, `tick`.
+    pub waiters: VecDeque<(ClientId, Time)>,
+    /// How many of them still wait.
+    pub waiting: u32,
+    /// Clients that have logged in and wait to be told what a fresh server says.
+    pub welcome_waiters: Vec<ClientId>,
+    /// Servers on this worker, in whatever state.
+    pub servers: u32,
+    pub counters: PoolCounters,
+    /// Since when it has been neither used nor needed.
+    pub unused_since: Time,
+}
+
+/// The answer to `lend`.
+pub enum Lent {
+    Now(ServerId),
+    Queued,
+    Refused(Complaint),
+}
+
+/// How much older another worker's waiter must be before a server moves to it.
+///
+/// Why: moving costs two system calls and a wake-up; among waiters that came within two
+/// milliseconds of each other the order across workers is worth less than that.
+const FAIRNESS_GRAIN_US: u64 = 2_000;
+
+/// How many idle servers are looked at for one with the client's settings.
+const MATCH_DEPTH: usize = 8;
+
+impl Pool {
+    pub fn mode(&self) -> PoolMode {
+        self.route.settings.mode
+    }
+
+    pub fn is_paused(&self) -> bool {
+        self.shared.paused.load(Ordering::Acquire)
+    }
+}
+
+impl Relay {
+    /// The pool of `route` on this worker, made on first use.
+    pub(crate) fn pool_for(&mut self, route: Route) -> PoolId {
+        if let Some(at) = self.pool_index.get(&route.key) {
+            self.pools[at.0 as usize].route = route;
+            return *at;
+        }
+        let at = PoolId(self.pools.len() as u32);
+        let shared = self.shared.pool(&route.key, route.settings.size);
+        self.pool_index.insert(route.key.clone(), at);
+        self.pools.push(Pool {
+            route,
+            shared,
+            idle: Vec::new(),
+            waiters: VecDeque::new(),
+            waiting: 0,
+            welcome_waiters: Vec::new(),
+            servers: 0,
+            counters: PoolCounters::default(),
+            unused_since: self.now,
+        });
+        at
+    }
+
+    /// Lend a server to `client`, or put it in the queue.
+    pub(crate) fn lend(&mut self, id: ClientId) -> Lent {
+        let client = &self.clients[id];
+        let pool = &mut self.pools[client.pool.0 as usize];
+        if pool.waiting == 0 && !pool.is_paused() {
+            let wanted = &client.settings;
+            // Why: the same settings save a round trip; the most recent has the warmest cache.
+            let at = pool
+                .idle
+                .iter()
+                .rev()
+                .take(MATCH_DEPTH)
+                .position(|server| Arc::ptr_eq(&self.servers[*server].settings, wanted))
+                .unwrap_or(0);
+            if !pool.idle.is_empty() {
+                let server = pool.idle.remove(pool.idle.len() - 1 - at);
+                self.publish_share(client.pool);
+                self.attach(server, id, 0);
+                return Lent::Now(server);
+            }
+        }
+        self.enqueue(id)
+    }
+
+    fn enqueue(&mut self, id: ClientId) -> Lent {
+        let now = self.now;
+        let client = &self.clients[id];
+        let at = client.pool;
+        let limit = client.identity.settings.queue_length;
+        let pool = &mut self.pools[at.0 as usize];
+        if limit > 0 && pool.waiting >= limit {
+            pool.counters.queue_refusals += 1;
+            return Lent::Refused(self.queue_full(at, limit));
+        }
+        if let Some(complaint) = self.down_complaint(at) {
+            self.open_server(at);
+            return Lent::Refused(complaint);
+        }
+        let pool = &mut self.pools[at.0 as usize];
+        pool.waiters.push_back((id, now));
+        pool.waiting += 1;
+        self.clients[id].state = client::State::Waiting { since: now };
+        self.publish_share(at);
+        self.want_server(at);
+        Lent::Queued
+    }
+
+    /// The complaint with which waiters are sent away now, if the endpoint is known not to serve.
+    pub(crate) fn down_complaint(&self, at: PoolId) -> Option<Complaint> {
+        let pool = &self.pools[at.0 as usize];
+        if !pool.shared.is_failing() {
+            return None;
+        }
+        let trouble = pool.shared.trouble()?;
+        let is_hopeless = trouble.lasting || pool.route.settings.when_down == WhenDown::Fail;
+        // Why: servers that are open still serve, whatever a new login met.
+        let has_open = pool.shared.servers.used() > u32::from(pool.shared.is_opening());
+        (is_hopeless && !has_open).then(|| self.unreachable(at))
+    }
+
+    /// The oldest client that still waits.
+    fn next_waiter(&mut self, at: PoolId) -> Option<(ClientId, Time)> {
+        let pool = &mut self.pools[at.0 as usize];
+        while let Some((client, since)) = pool.waiters.front().copied() {
+            let still = self.clients.get(client).is_some_and(|client| client.is_waiting_since(since));
+            if still {
+                return Some((client, since));
+            }
+            pool.waiters.pop_front();
+        }
+        None
+    }
+
+    /// A client leaves the queue without a server.
+    pub(crate) fn leave_queue(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        if !matches!(client.state, client::State::Waiting { .. }) {
+            return;
+        }
+        client.state = client::State::Idle;
+        let at = client.pool;
+        self.pools[at.0 as usize].waiting -= 1;
+        self.publish_share(at);
+    }
+
+    /// Tell the other workers what is idle here and how long somebody has waited.
+    pub(crate) fn publish_share(&mut self, at: PoolId) {
+        if self.shared.workers == 1 {
+            return;
+        }
+        let oldest = if self.pools[at.0 as usize].waiting == 0 {
+            Time::NEVER
+        } else {
+            self.next_waiter(at).map_or(Time::NEVER, |(_, since)| since)
+        };
+        let pool = &self.pools[at.0 as usize];
+        let share = pool.shared.share(self.worker);
+        share.idle.store(pool.idle.len() as u32, Ordering::Release);
+        share.oldest_wait.store(oldest.0, Ordering::Release);
+    }
+
+    /// Make the lease: from here on the client's messages go to this server.
+    fn attach(&mut self, server_id: ServerId, client_id: ClientId, waited_us: u64) {
+        let now = self.now;
+        let server = &mut self.servers[server_id];
+        let client = &mut self.clients[client_id];
+        debug_assert!(server.is_free() && !server.is_cancelling);
+        server.state = server::State::Leased(client_id);
+        server.leased_at = now;
+        server.quiet_since = now;
+        server.waited_us = waited_us;
+        server.leases += 1;
+        client.state = client::State::Leased(server_id);
+        self.pools[server.pool.0 as usize].counters.note_lease(waited_us);
+        if !Arc::ptr_eq(&server.settings, &client.settings) {
+            let wanted = Arc::clone(&client.settings);
+            let changes = server.settings.changes_to(&wanted);
+            if !changes.is_empty() {
+                server.dialect.write_settings(&mut server.output, &changes);
+                server.is_adjusting = true;
+                server.owe(Answer::Ready(Unit::Query), false, now);
+                server.statements.unnamed = None;
+            }
+            self.servers[server_id].settings = wanted;
+        }
+    }
+
+    /// The client's settings were refused by the server: the client is told what a direct login
+    /// would have told it, and the server, whose settings are now unknown, is closed.
+    pub(crate) fn adjusting_failed(&mut self, id: ServerId, client: Option<ClientId>, error: ServerError) -> Aftermath {
+        if let Some(client) = client {
+            let complaint = Complaint {
+                sqlstate: Some(error.sqlstate),
+                ..Complaint::fatal(Code::Unsupported, error.message)
+                    .hint("the client's startup parameters or settings are not accepted by the database")
+            };
+            self.end_client(client, ClientEnd::LoginRefused, Some(complaint));
+        }
+        self.lose_server(id, ServerEnd::NotCleaned);
+        Aftermath::None
+    }
+
+    /// A lease may be over: give the server back if it is free and the mode says so.
+    pub(crate) fn end_lease_if_over(&mut self, id: ServerId) {
+        let Some(server) = self.servers.get(id) else { return };
+        let server::State::Leased(client_id) = server.state else { return };
+        if !server.is_free() {
+            return;
+        }
+        let mode = self.pools[server.pool.0 as usize].mode();
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        if client.passing > 0 {
+            return;
+        }
+        if mode == PoolMode::Session {
+            // The lease goes on; only a pending wish to leave ends it.
+            client.asked_at = Time::NEVER;
+            self.leave_if_draining(client_id);
+            return;
+        }
+        client.state = client::State::Idle;
+        client.asked_at = Time::NEVER;
+        client.idle_since = self.now;
+        if client.has_input() {
+            self.ready.push_back(client_id);
+        } else {
+            self.leave_if_draining(client_id);
+        }
+        self.release(id);
+    }
+
+    /// A server has no client: make it clean if it must be, then give it to the next.
+    pub(crate) fn release(&mut self, id: ServerId) {
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if server.is_cancelling || server.must_probe || server.must_reset || !server.is_free() {
+            server.state = server::State::Cleaning { until: now.after_ms(CLEANING_MS) };
+            self.clean(id);
+            return;
+        }
+        server.stop_recording();
+        if let Some(reason) = self.reason_to_retire(id) {
+            self.lose_server(id, reason);
+            return;
+        }
+        self.give(id);
+    }
+
+    /// Give a free, clean server to whoever has waited longest, or let it idle.
+    pub(crate) fn give(&mut self, id: ServerId) {
+        let at = self.servers[id].pool;
+        let is_paused = self.pools[at.0 as usize].is_paused();
+        let own = if is_paused { None } else { self.next_waiter(at) };
+        if self.shared.workers > 1 && !is_paused {
+            let shared = Arc::clone(&self.pools[at.0 as usize].shared);
+            if let Some((to, since)) = shared.longest_waiting(self.worker) {
+                let is_older = own.is_none_or(|(_, own_since)| since + FAIRNESS_GRAIN_US < own_since);
+                if is_older {
+                    self.servers[id].state = server::State::Moving(to);
+                    self.actions.push(Action::MoveServer { server: id, to });
+                    return;
+                }
+            }
+        }
+        match own {
+            Some((client, since)) => {
+                let pool = &mut self.pools[at.0 as usize];
+                pool.waiters.pop_front();
+                pool.waiting -= 1;
+                let waited_us = self.now.since(since);
+                self.publish_share(at);
+                self.attach(id, client, waited_us);
+                self.ready.push_back(client);
+            }
+            None => self.put_idle(id),
+        }
+    }
+
+    pub(crate) fn put_idle(&mut self, id: ServerId) {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        server.state = server::State::Idle;
+        server.idle_since = now;
+        let at = server.pool;
+        self.pools[at.0 as usize].idle.push(id);
+        self.publish_share(at);
+    }
+
+    /// Take an idle server out of the pool's hands.
+    pub(crate) fn take_idle(&mut self, at: PoolId, id: ServerId) {
+        self.pools[at.0 as usize].idle.retain(|idle| *idle != id);
+        self.publish_share(at);
+    }
+
+    /// Make a server clean step by step; closed if its time runs out (`tick`).
+    pub(crate) fn clean(&mut self, id: ServerId) {
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let server::State::Cleaning { .. } = server.state else { return };
+        if server.passing > 0 || !server.input.is_empty() {
+            return;
+        }
+        let dialect = server.dialect;
+        if server.copy == Some(maitred_wire::CopyDirection::In) && !server.copy_failed {
+            dialect.write_copy_fail(&mut server.output, "the client left");
+            server.copy_failed = true;
+            self.flush_server(id);
+            return;
+        }
+        if server.unsynced > 0 {
+            dialect.write_sync(&mut server.output);
+            server.unsynced = 0;
+            server.skipping = false;
+            server.owe(Answer::Ready(Unit::Sync), false, now);
+            self.flush_server(id);
+            return;
+        }
+        if !server.owed.is_empty() || server.is_cancelling {
+            return;
+        }
+        let step = if server.transaction != Transaction::None {
+            Some("ROLLBACK".to_owned())
+        } else if server.must_reset {
+            server.must_reset = false;
+            let reset = &self.pools[server.pool.0 as usize].route.settings.reset_query;
+            (!reset.is_empty()).then(|| reset.clone())
+        } else {
+            None
+        };
+        let server = self.servers.get_mut(id).expect("held above");
+        if let Some(sql) = step {
+            dialect.write_query(&mut server.output, &sql);
+            server.statements.unnamed = None;
+            server.owe(Answer::Ready(Unit::Query), false, now);
+            self.flush_server(id);
+        } else if server.must_probe {
+            // Why: a cancel that the database delivered late hits this round trip and nobody's query.
+            server.must_probe = false;
+            dialect.write_sync(&mut server.output);
+            server.owe(Answer::Ready(Unit::Sync), false, now);
+            self.flush_server(id);
+        } else {
+            self.release(id);
+        }
+    }
+
+    /// Somebody needs a server here: get one from where there is one, or open one.
+    pub(crate) fn want_server(&mut self, at: PoolId) {
+        let pool = &self.pools[at.0 as usize];
+        if pool.is_paused() {
+            return;
+        }
+        if pool.waiting > 0 && self.shared.workers > 1 {
+            if let Some(to) = pool.shared.somewhere_idle(self.worker) {
+                let mail = Mail::Want { pool: Arc::clone(&pool.shared), from: self.worker };
+                self.actions.push(Action::Mail { to, mail });
+            }
+        }
+        let is_welcome_wanted = !pool.welcome_waiters.is_empty() && pool.shared.welcome().is_none();
+        if pool.waiting > 0 || is_welcome_wanted {
+            self.open_server(at);
+        }
+    }
+
+    /// Another worker's client waits for a server that we may have idle.
+    pub(crate) fn spare_server(&mut self, shared: &Arc<PoolShared>, to: crate::ids::WorkerId) {
+        let Some(at) = self.pool_index.get(&shared.key).copied() else { return };
+        let pool = &mut self.pools[at.0 as usize];
+        if pool.waiting > 0 || pool.is_paused() {
+            return;
+        }
+        if let Some(id) = pool.idle.pop() {
+            self.publish_share(at);
+            self.servers[id].state = server::State::Moving(to);
+            self.actions.push(Action::MoveServer { server: id, to });
+        }
+    }
+}
+
+/// How long a server may take to become clean after its client left. Origin: PgBouncer's
+/// `cancel_wait_timeout`.
+pub(crate) const CLEANING_MS: u64 = 10_000;

@@ -1,0 +1,198 @@
+//! Which pool serves this client: look-ups in a snapshot, prepared once when it is applied.
+//!
+//! Decides nothing that Python has not decided; no sockets, no clock. Built by `reactor::engine`
+//! for all workers at once, read by `login` and `pool`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use maitred_wire::auth::scram;
+use maitred_wire::handshake::Credentials;
+
+use crate::budget::{Level, PoolKey, Shared};
+use crate::snapshot::{Database, Endpoint, PoolMode, PoolOverrides, PoolSettings, Snapshot, User};
+
+/// A user as login needs it.
+#[derive(Debug)]
+pub struct KnownUser {
+    pub credentials: Credentials,
+    pub overrides: PoolOverrides,
+    pub max_clients: u32,
+    pub max_servers: u32,
+    pub admin: bool,
+    pub stats: bool,
+}
+
+/// What Python answered about users that the snapshot does not hold.
+type Answers = HashMap<String, Option<Arc<KnownUser>>>;
+
+/// A snapshot with its look-up tables.
+#[derive(Debug)]
+pub struct Routes {
+    pub snapshot: Snapshot,
+    databases: HashMap<String, usize>,
+    users: HashMap<String, Arc<KnownUser>>,
+    endpoints: Vec<Arc<Endpoint>>,
+    /// Grows by one entry per user asked about, at most [`ANSWERS_KEPT`]; gone with the snapshot.
+    answers: Mutex<Answers>,
+}
+
+/// Answers about unknown users that are remembered at a time.
+const ANSWERS_KEPT: usize = 10_000;
+
+/// Where a client's requests go.
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub key: PoolKey,
+    pub settings: PoolSettings,
+    pub endpoint: Arc<Endpoint>,
+    pub remote_database: String,
+    pub password: Option<String>,
+    pub parameters: Vec<(String, String)>,
+    pub max_database_servers: u32,
+    pub max_user_servers: u32,
+}
+
+impl Routes {
+    /// Prepare `snapshot` and bring the limits of `shared` to what it says.
+    ///
+    /// # Errors
+    /// What in the snapshot cannot be used, in words.
+    pub fn new(snapshot: Snapshot, shared: &Shared) -> Result<Arc<Routes>, String> {
+        let mut users = HashMap::with_capacity(snapshot.users.len());
+        for user in &snapshot.users {
+            users.insert(user.name.clone(), Arc::new(known_user(user)?));
+        }
+        let databases =
+            snapshot.databases.iter().enumerate().map(|(at, database)| (database.name.clone(), at)).collect();
+        if let Some(lost) = snapshot.databases.iter().find(|d| d.endpoint >= snapshot.endpoints.len()) {
+            return Err(format!("database \"{}\" names an endpoint that is not there", lost.name));
+        }
+        shared.clients.set_limit(snapshot.limits.clients);
+        shared.servers.set_limit(snapshot.limits.servers);
+        shared.logins.set_limit(snapshot.limits.logins);
+        for database in &snapshot.databases {
+            shared.named(Level::DatabaseClients, &database.name, database.max_clients);
+            shared.named(Level::DatabaseServers, &database.name, database.max_servers);
+        }
+        for user in &snapshot.users {
+            shared.named(Level::UserClients, &user.name, user.max_clients);
+            shared.named(Level::UserServers, &user.name, user.max_servers);
+        }
+        let endpoints = snapshot.endpoints.iter().cloned().map(Arc::new).collect();
+        Ok(Arc::new(Routes { snapshot, databases, users, endpoints, answers: Mutex::default() }))
+    }
+
+    pub fn database(&self, name: &str) -> Option<&Database> {
+        let at = self.databases.get(name).or_else(|| self.databases.get("*"))?;
+        Some(&self.snapshot.databases[*at])
+    }
+
+    pub fn is_console(&self, database: &str) -> bool {
+        // Why: a database that is configured under the console's name wins.
+        !self.databases.contains_key(database) && self.snapshot.console_names.iter().any(|name| name == database)
+    }
+
+    /// The user, if the snapshot or an earlier answer knows it. `Err`: nobody has been asked yet.
+    #[allow(clippy::result_unit_err)]
+    pub fn user(&self, name: &str) -> Result<Option<Arc<KnownUser>>, ()> {
+        if let Some(user) = self.users.get(name) {
+            return Ok(Some(Arc::clone(user)));
+        }
+        if !self.snapshot.auth.ask_unknown {
+            return Ok(None);
+        }
+        self.answers.lock().expect("answers").get(name).cloned().ok_or(())
+    }
+
+    /// Remember what Python said about a user.
+    ///
+    /// # Errors
+    /// A verifier that cannot be read.
+    pub fn remember_user(&self, name: &str, user: Option<&User>) -> Result<(), String> {
+        let user = user.map(known_user).transpose()?.map(Arc::new);
+        let mut answers = self.answers.lock().expect("answers");
+        if answers.len() >= ANSWERS_KEPT {
+            answers.clear();
+        }
+        answers.insert(name.to_owned(), user);
+        Ok(())
+    }
+
+    /// The route of a pool that exists, as this snapshot has it; None: its database is gone.
+    pub fn route_of_pool(&self, key: &PoolKey) -> Option<Route> {
+        let mut route = self.route(&key.database, &key.user)?;
+        if route.key.user != key.user || route.key.endpoint != key.endpoint {
+            return None;
+        }
+        route.key.mode = key.mode;
+        route.settings.mode = key.mode;
+        Some(route)
+    }
+
+    /// The pool for `user` on `database`, which must exist.
+    pub fn route(&self, database: &str, user: &str) -> Option<Route> {
+        let entry = self.database(database)?;
+        let known = self.user(user).ok().flatten();
+        let mut settings = entry.pool.clone();
+        if let Some(known) = &known {
+            known.overrides.apply_to(&mut settings);
+        }
+        let endpoint = Arc::clone(&self.endpoints[entry.endpoint]);
+        let (server_user, password) = match &entry.user {
+            Some(forced) => (forced.clone(), entry.password.clone()),
+            None => (user.to_owned(), known.as_ref().and_then(|known| known.credentials.plain.clone())),
+        };
+        Some(Route {
+            key: PoolKey {
+                database: database.to_owned(),
+                user: server_user,
+                endpoint: endpoint.name.clone(),
+                mode: settings.mode,
+            },
+            settings,
+            endpoint,
+            remote_database: entry.remote_name.clone().unwrap_or_else(|| database.to_owned()),
+            password,
+            parameters: entry.parameters.clone(),
+            max_database_servers: entry.max_servers,
+            max_user_servers: known.map_or(0, |known| known.max_servers),
+        })
+    }
+}
+
+impl PoolOverrides {
+    fn apply_to(&self, settings: &mut PoolSettings) {
+        fn over<T: Copy>(value: &mut T, wish: Option<T>) {
+            if let Some(wish) = wish {
+                *value = wish;
+            }
+        }
+        over::<PoolMode>(&mut settings.mode, self.mode);
+        over(&mut settings.size, self.size);
+        over(&mut settings.min_size, self.min_size);
+        over(&mut settings.reserve_size, self.reserve_size);
+        over(&mut settings.queue_timeout_ms, self.queue_timeout_ms);
+        over(&mut settings.query_timeout_ms, self.query_timeout_ms);
+        over(&mut settings.idle_transaction_timeout_ms, self.idle_transaction_timeout_ms);
+        over(&mut settings.transaction_timeout_ms, self.transaction_timeout_ms);
+        over(&mut settings.client_idle_timeout_ms, self.client_idle_timeout_ms);
+    }
+}
+
+fn known_user(user: &User) -> Result<KnownUser, String> {
+    let scram = match &user.scram {
+        Some(text) => Some(scram::Verifier::parse(text).ok_or_else(|| {
+            format!("users.{}: the SCRAM-SHA-256 verifier cannot be read; copy it whole from pg_authid", user.name)
+        })?),
+        None => None,
+    };
+    Ok(KnownUser {
+        credentials: Credentials { plain: user.plain.clone(), md5: user.md5.clone(), scram },
+        overrides: user.pool.clone(),
+        max_clients: user.max_clients,
+        max_servers: user.max_servers,
+        admin: user.admin,
+        stats: user.stats,
+    })
+}

@@ -1,0 +1,687 @@
+//! A server connection: what it owes, whose it is, and when it is free.
+//!
+//! ```text
+//!            logged in            lend                  ready, nothing owed, no transaction
+//!   Opening ───────────► Idle ──────────► Leased ──────────────────────────────► Idle
+//!                         ▲ │               │ client left, cancel in flight, reset due
+//!                         │ │ other worker  ▼
+//!                         │ └──► Moving   Cleaning ──► Idle
+//!                         └───────────────────┘
+//!   any ──► gone, always with a ServerEnd. Raw is a lease that lasts until either side ends.
+//! ```
+//!
+//! Does no I/O and lends nothing: `pool` lends, this file counts. Rules: a server with answers owed
+//! is never idle; bytes that answer nothing mean doubt, and a server in doubt is closed.
+//! Called by `lib` when bytes of a server arrive, by `client` when it forwards a message.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use maitred_wire::dialect::Tag;
+use maitred_wire::{
+    CancelKey, Code, Complaint, CopyDirection, Dialect, Fault, Progress, ServerMessage, Target, Transaction,
+};
+
+use crate::action::{Action, ClientEnd, ServerEnd};
+use crate::budget::{Permit, PoolShared};
+use crate::heal::Replay;
+use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
+use crate::open::Opening;
+use crate::session_state::Settings;
+use crate::snapshot::{Endpoint, PoolMode};
+use crate::statements::{ServerStatements, StatementKey};
+use crate::Relay;
+
+/// Whose turn it is.
+#[derive(Debug)]
+pub enum State {
+    Opening(Box<Opening>),
+    Idle,
+    Leased(ClientId),
+    /// Bytes pass unread: a replication client and its own server.
+    Raw(ClientId),
+    /// Being made clean for the next client; closed if that takes longer.
+    Cleaning { until: Time },
+    /// On its way to another worker.
+    Moving(WorkerId),
+}
+
+/// What ended in a `Ready`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    Query,
+    Call,
+    Sync,
+}
+
+/// An answer that is still to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Ready(Unit),
+    /// `named`: the client gave it a name, noted in `pending_names`.
+    Prepared { key: Option<StatementKey>, named: bool },
+    Bound(Option<StatementKey>),
+    Closed(Option<StatementKey>),
+    Described(Target, Option<StatementKey>),
+    Executed,
+    /// Not the server's: we say it when everything before it has been answered.
+    SayPrepared,
+    SayClosed,
+    /// The server will fail here, made to by us; the client is shown our `refusal` instead.
+    Refused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owed {
+    pub answer: Answer,
+    /// The client is waiting for it. False: it answers something that we asked.
+    pub shown: bool,
+}
+
+#[derive(Debug)]
+pub struct Server {
+    pub pool: PoolId,
+    pub shared: Arc<PoolShared>,
+    pub endpoint: Arc<Endpoint>,
+    pub dialect: Dialect,
+    pub state: State,
+    /// Its places in every budget it counts in. None once given back.
+    pub permit: Permit,
+    pub key: CancelKey,
+    /// Address as connected to, for reports.
+    pub address: String,
+    pub local_address: String,
+    pub tls: bool,
+
+    /// Answers to come, oldest first. Enter: whoever forwards or injects a request. Leave: `settle_answer`.
+    pub owed: VecDeque<Owed>,
+    /// Names of statements whose `Prepared { named }` or `SayPrepared` is in `owed`, in the same order.
+    pub pending_names: VecDeque<Box<[u8]>>,
+    /// Requests sent since the last `Sync`, which only a `Sync` ends.
+    pub unsynced: u32,
+    /// An error came and no `Sync` has been sent since: the server ignores everything else.
+    pub skipping: bool,
+    pub transaction: Transaction,
+    pub copy: Option<CopyDirection>,
+    pub statements: ServerStatements,
+    /// Settings beyond a fresh server's.
+    pub settings: Arc<Settings>,
+
+    /// The beginning of a message that must be whole.
+    pub input: Vec<u8>,
+    /// Bytes still to come of a message too large to hold, and whether the client sees them.
+    pub passing: usize,
+    pub passing_shown: bool,
+    pub output: Vec<u8>,
+    pub in_flight: usize,
+    pub is_dirty: bool,
+    pub is_paused: bool,
+
+    pub opened_at: Time,
+    pub retire_at: Time,
+    pub idle_since: Time,
+    pub leased_at: Time,
+    /// The oldest owed unit was sent then; NEVER when nothing is owed.
+    pub asked_at: Time,
+    /// The oldest unit that has not ended began then, for its duration.
+    pub unit_at: Time,
+    pub transaction_at: Time,
+    /// Nothing came from the client since, in an open transaction.
+    pub quiet_since: Time,
+    pub waited_us: u64,
+    pub leases: u64,
+    /// Query time limits passed in this lease.
+    pub timeouts: u32,
+
+    /// A cancel connection for it is open.
+    pub is_cancelling: bool,
+    /// Cancel requests to be let go when it has ended, and their workers.
+    pub cancel_waiters: Vec<(WorkerId, ClientId)>,
+    /// A stray cancel may still hit it: one round trip before the next client.
+    pub must_probe: bool,
+    /// Session mode: run the reset query before the next client.
+    pub must_reset: bool,
+    /// Settings of the next client are being applied, hidden.
+    pub is_adjusting: bool,
+    /// The database's last words (a FATAL error), kept for whoever is told of the loss.
+    pub farewell: Option<String>,
+    /// Statements whose name is taken on the server by something that must not be used any more.
+    pub stale: Vec<StatementKey>,
+    pub refusal: Option<Box<Complaint>>,
+    /// A CopyFail of ours is on its way.
+    pub copy_failed: bool,
+    /// The batch under way, in case its statement turns out to be stale.
+    pub replay: Replay,
+    /// Beginning of the statement that runs, for the slow-query report.
+    pub text: Vec<u8>,
+}
+
+impl Server {
+    pub fn owe(&mut self, answer: Answer, shown: bool, now: Time) {
+        if self.asked_at == Time::NEVER {
+            self.asked_at = now;
+            self.unit_at = now;
+        }
+        self.owed.push_back(Owed { answer, shown });
+    }
+
+    /// Nothing is owed and nothing half done: the next client may have it, once clean.
+    pub fn is_free(&self) -> bool {
+        self.owed.is_empty()
+            && self.unsynced == 0
+            && self.transaction == Transaction::None
+            && self.copy.is_none()
+            && self.passing == 0
+            && self.input.is_empty()
+    }
+
+    /// Is a query of its client running (or about to)?
+    pub fn is_working(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
+    pub fn backlog(&self) -> usize {
+        self.output.len() + self.in_flight
+    }
+
+    /// Count one message off against what is owed. Returns whether the client sees it.
+    ///
+    /// # Errors
+    /// The message answers nothing that was asked.
+    #[inline]
+    fn settle_answer(&mut self, progress: Progress) -> Result<bool, Fault> {
+        let front = self.owed.front().copied();
+        let (answer, shown) = match front {
+            Some(owed) => (owed.answer, owed.shown),
+            None => return Err(Fault("an answer to nothing")),
+        };
+        let is_running = matches!(answer, Answer::Executed | Answer::Ready(Unit::Query));
+        let fits = match progress {
+            Progress::Data => is_running,
+            Progress::CopyData | Progress::CopyDone => is_running && self.copy.is_some(),
+            Progress::Parameters => matches!(answer, Answer::Described(Target::Statement, _)),
+            Progress::Columns => match answer {
+                Answer::Described(..) => self.pop_answer(),
+                Answer::Ready(Unit::Query) => true,
+                _ => false,
+            },
+            Progress::Finished => {
+                self.copy = None;
+                match answer {
+                    Answer::Executed => self.pop_answer(),
+                    Answer::Ready(Unit::Query) => true,
+                    _ => false,
+                }
+            }
+            Progress::Prepared => matches!(answer, Answer::Prepared { .. }) && self.pop_answer(),
+            Progress::Bound => matches!(answer, Answer::Bound(_)) && self.pop_answer(),
+            Progress::Closed => matches!(answer, Answer::Closed(_)) && self.pop_answer(),
+            Progress::Called => answer == Answer::Ready(Unit::Call),
+            Progress::Copy(direction) => {
+                self.begin_copy(direction, answer);
+                is_running
+            }
+            Progress::Ready(transaction) => {
+                self.copy = None;
+                self.transaction = transaction;
+                matches!(answer, Answer::Ready(_)) && self.pop_answer()
+            }
+            Progress::Failed | Progress::Setting | Progress::Aside | Progress::Key => false,
+        };
+        if fits {
+            Ok(shown)
+        } else {
+            Err(Fault("an answer of the wrong kind"))
+        }
+    }
+
+    fn pop_answer(&mut self) -> bool {
+        self.owed.pop_front();
+        if self.owed.is_empty() {
+            self.asked_at = Time::NEVER;
+        }
+        true
+    }
+
+    /// Spec: "COPY Operations": a server in copy-in mode ignores Flush and Sync. Those that were
+    /// sent after an Execute have been, so their `Ready` will not come.
+    fn begin_copy(&mut self, direction: CopyDirection, answer: Answer) {
+        self.copy = Some(direction);
+        if direction == CopyDirection::In && answer == Answer::Executed {
+            let is_ignored = |owed: &Owed| owed.answer == Answer::Ready(Unit::Sync);
+            while self.owed.get(1).is_some_and(is_ignored) {
+                self.owed.remove(1);
+                self.unsynced += 1;
+            }
+        }
+    }
+
+    /// Count an error off. Returns whether the client sees it, and the names of the client's
+    /// statements that were not prepared because of it.
+    fn settle_failure(&mut self) -> (bool, Vec<Box<[u8]>>) {
+        self.copy = None;
+        let mut shown = false;
+        let mut lost = Vec::new();
+        if let Some(Owed { answer: Answer::Ready(_), shown }) = self.owed.front() {
+            // The error belongs to a query, a call, or to the commit in a Sync: its Ready follows.
+            return (*shown, lost);
+        }
+        // A step failed: the server skips everything, queries and calls too, up to the Sync.
+        while let Some(owed) = self.owed.front().copied() {
+            shown |= owed.shown;
+            match owed.answer {
+                Answer::Ready(Unit::Sync) => return (shown, lost),
+                Answer::Prepared { key, named } => {
+                    if let Some(key) = key {
+                        self.statements.remove(key);
+                    }
+                    if named {
+                        lost.extend(self.pending_names.pop_front());
+                    }
+                }
+                Answer::SayPrepared => lost.extend(self.pending_names.pop_front()),
+                // What was to close it was skipped; it is there, and wants to be closed again.
+                Answer::Closed(Some(key)) => self.stale.push(key),
+                _ => {}
+            }
+            self.pop_answer();
+        }
+        self.skipping = true;
+        (shown, lost)
+    }
+}
+
+/// What one server message did beyond being passed on.
+pub(crate) enum Aftermath {
+    None,
+    Ready,
+    Lost(Fault),
+}
+
+impl Relay {
+    /// Bytes arrived from a server.
+    pub fn server_bytes(&mut self, now: Time, id: ServerId, bytes: &[u8]) {
+        self.now = now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        match server.state {
+            State::Opening(_) => self.login_bytes(id, bytes),
+            State::Raw(client) => self.pass_to_client(client, id, bytes),
+            _ if server.input.is_empty() => {
+                let used = self.read_server(id, bytes);
+                if let Some(server) = self.servers.get_mut(id) {
+                    server.input.extend_from_slice(&bytes[used..]);
+                    self.after_reading(id);
+                }
+            }
+            _ => {
+                let mut whole = std::mem::take(&mut server.input);
+                whole.extend_from_slice(bytes);
+                let used = self.read_server(id, &whole);
+                if let Some(server) = self.servers.get_mut(id) {
+                    whole.drain(..used);
+                    server.input = whole;
+                    self.after_reading(id);
+                }
+            }
+        }
+        self.settle();
+    }
+
+    /// Read messages; returns how many bytes were used. The server may be gone afterwards.
+    fn read_server(&mut self, id: ServerId, input: &[u8]) -> usize {
+        let limit = self.routes.snapshot.limits.message_bytes;
+        let Some(server) = self.servers.get_mut(id) else { return input.len() };
+        let dialect = server.dialect;
+        let client = match server.state {
+            State::Leased(client) => Some(client),
+            _ => None,
+        };
+        let mut at = 0;
+        // Messages that the client sees are passed on in runs, `run..at` being the open one.
+        let mut run = 0;
+        while at < input.len() {
+            let Some(server) = self.servers.get_mut(id) else { return input.len() };
+            if server.passing > 0 {
+                let part = server.passing.min(input.len() - at);
+                server.passing -= part;
+                at += part;
+                if !server.passing_shown {
+                    run = at;
+                }
+                continue;
+            }
+            let message = match dialect.next_progress(&input[at..], limit) {
+                Ok(Some(message)) => message,
+                Ok(None) => break,
+                Err(fault) => {
+                    self.show(client, &input[run..at]);
+                    self.doubt(id, fault);
+                    return input.len();
+                }
+            };
+            let end = at + message.total;
+            let is_whole = end <= input.len();
+            // Why: only whole messages are passed on, so that a server's death can be told to its
+            // client between two messages. One too large to hold is streamed.
+            if !is_whole && message.total <= self.hold_bytes {
+                break;
+            }
+            let here = &input[at..end.min(input.len())];
+            let server = self.servers.get_mut(id).expect("checked above");
+            let shown = match message.progress {
+                // The hot path: rows need no look inside.
+                Progress::Data | Progress::Columns | Progress::Parameters | Progress::CopyData => {
+                    match server.settle_answer(message.progress) {
+                        Ok(shown) => shown,
+                        Err(fault) => {
+                            self.show(client, &input[run..at]);
+                            self.doubt(id, fault);
+                            return input.len();
+                        }
+                    }
+                }
+                _ => {
+                    if run < at {
+                        self.show(client, &input[run..at]);
+                    }
+                    let (shown, aftermath) = self.note_progress(id, client, message, here);
+                    if shown {
+                        self.show(client, here);
+                    }
+                    run = at + here.len();
+                    match aftermath {
+                        Aftermath::None => {}
+                        Aftermath::Lost(fault) => {
+                            self.doubt(id, fault);
+                            return input.len();
+                        }
+                        Aftermath::Ready => self.note_ready(id, client),
+                    }
+                    self.say_due(id, client);
+                    shown
+                }
+            };
+            at += here.len();
+            if !shown {
+                if run < at - here.len() {
+                    self.show(client, &input[run..at - here.len()]);
+                }
+                run = at;
+            }
+            if let Some(server) = self.servers.get_mut(id) {
+                server.passing = message.total - here.len();
+                server.passing_shown = shown;
+            }
+        }
+        if run < at {
+            self.show(client, &input[run..at]);
+        }
+        at
+    }
+
+    /// Everything but rows: what a message does to the server's account.
+    fn note_progress(
+        &mut self,
+        id: ServerId,
+        client: Option<ClientId>,
+        message: ServerMessage,
+        here: &[u8],
+    ) -> (bool, Aftermath) {
+        let server = self.servers.get_mut(id).expect("the caller holds it");
+        let dialect = server.dialect;
+        let settled = match message.progress {
+            Progress::Setting => return (self.note_setting(id, client, here), Aftermath::None),
+            Progress::Aside => return (client.is_some() && !server.is_adjusting, Aftermath::None),
+            Progress::Key => return (false, Aftermath::None),
+            Progress::Failed => return self.note_failure(id, client, here),
+            Progress::Finished => {
+                let settled = server.settle_answer(Progress::Finished);
+                if settled.is_ok() {
+                    match dialect.tag_of(here) {
+                        Tag::Other => {}
+                        tag => self.note_tag(id, client, tag),
+                    }
+                }
+                settled
+            }
+            Progress::Bound => {
+                // Why: the plan was good; from here on an answer may have reached the client.
+                server.stop_recording();
+                server.settle_answer(Progress::Bound)
+            }
+            Progress::Prepared => {
+                let named = matches!(
+                    server.owed.front(),
+                    Some(Owed { answer: Answer::Prepared { named: true, .. }, .. })
+                );
+                if named {
+                    server.pending_names.pop_front();
+                }
+                server.settle_answer(Progress::Prepared)
+            }
+            Progress::Copy(CopyDirection::Both) => Err(Fault("COPY in both directions outside replication")),
+            progress => server.settle_answer(progress),
+        };
+        match settled {
+            Ok(shown) if matches!(message.progress, Progress::Ready(_)) => (shown, Aftermath::Ready),
+            Ok(shown) => (shown, Aftermath::None),
+            Err(fault) => (false, Aftermath::Lost(fault)),
+        }
+    }
+
+    /// An error: whose it is, and what it makes void.
+    fn note_failure(&mut self, id: ServerId, client: Option<ClientId>, here: &[u8]) -> (bool, Aftermath) {
+        let server = self.servers.get_mut(id).expect("the caller holds it");
+        let error = server.dialect.error_of(here);
+        if error.is_fatal {
+            // Why: the server closes next; the client is told then, once, that it lost its server.
+            server.farewell = Some(error.message);
+            return (false, Aftermath::None);
+        }
+        if server.owed.is_empty() {
+            return (false, Aftermath::Lost(Fault("an error that answers nothing")));
+        }
+        if server.is_adjusting {
+            return (false, self.adjusting_failed(id, client, error));
+        }
+        let at_fault = server.owed.front().map(|owed| owed.answer);
+        if let (Some(Answer::Bound(Some(key)) | Answer::Described(_, Some(key))), true) = (at_fault, error.is_stale()) {
+            server.statements.remove(key);
+            server.stale.push(key);
+            if self.heal(id, key, error.is_missing()) {
+                return (false, Aftermath::None);
+            }
+        }
+        let server = self.servers.get_mut(id).expect("the caller holds it");
+        server.stop_recording();
+        let (mut shown, lost) = server.settle_failure();
+        if at_fault == Some(Answer::Refused) {
+            shown = false;
+            let complaint = server.refusal.take();
+            let dialect = server.dialect;
+            if let (Some(client), Some(complaint)) = (client, complaint) {
+                self.say(client, |out| dialect.say_error(out, &complaint));
+            }
+        }
+        if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
+            client.forget_names(lost);
+        }
+        (shown, Aftermath::None)
+    }
+
+    /// A setting changed: it is the client's from now on, and the server's.
+    fn note_setting(&mut self, id: ServerId, client: Option<ClientId>, here: &[u8]) -> bool {
+        let server = self.servers.get_mut(id).expect("the caller holds it");
+        let Ok((name, value)) = server.dialect.setting_of(here) else { return false };
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else { return false };
+        let fresh = server.shared.welcome();
+        let is_default = fresh.is_some_and(|fresh| fresh.settings.value(name) == Some(value));
+        let mut settings = (*server.settings).clone();
+        let changed = if is_default { settings.remove(name) } else { settings.set(name, value) };
+        if changed {
+            server.settings = self.settings.intern(settings);
+        }
+        let is_adjusting = server.is_adjusting;
+        let Some(client) = client.and_then(|client| self.clients.get_mut(client)) else { return false };
+        if is_adjusting && client.settings.value(name) == Some(value) {
+            return false;
+        }
+        let mut settings = (*client.settings).clone();
+        let changed = if is_default { settings.remove(name) } else { settings.set(name, value) };
+        if changed {
+            client.settings = self.settings.intern(settings);
+        }
+        changed || !is_adjusting
+    }
+
+    /// A unit of work ended.
+    fn note_ready(&mut self, id: ServerId, client: Option<ClientId>) {
+        let now = self.now;
+        let server = self.servers.get_mut(id).expect("the caller holds it");
+        if server.is_adjusting {
+            server.is_adjusting = false;
+            return;
+        }
+        server.quiet_since = now;
+        server.timeouts = 0;
+        if let Some(client) = client {
+            self.count_unit(id, client);
+        }
+        let server = self.servers.get_mut(id).expect("the caller holds it");
+        match server.transaction {
+            Transaction::None => server.transaction_at = Time::NEVER,
+            _ if server.transaction_at == Time::NEVER => server.transaction_at = now,
+            _ => {}
+        }
+        let server = &self.servers[id];
+        if let (Some(client), Transaction::Open) = (client, server.transaction) {
+            if self.pools[server.pool.0 as usize].mode() == PoolMode::Statement {
+                let complaint = Complaint::fatal(Code::Unsupported, "transaction blocks are not allowed in statement mode")
+                    .hint("use pool.mode = \"transaction\" for this database or user");
+                self.end_client(client, ClientEnd::TransactionInStatementMode, Some(complaint));
+            }
+        }
+    }
+
+    /// Say what is ours to say, now that everything before it has been answered.
+    fn say_due(&mut self, id: ServerId, client: Option<ClientId>) {
+        while let Some(server) = self.servers.get_mut(id) {
+            let say: fn(Dialect, &mut Vec<u8>) = match server.owed.front().map(|owed| owed.answer) {
+                Some(Answer::SayPrepared) => {
+                    server.pending_names.pop_front();
+                    Dialect::say_prepared
+                }
+                Some(Answer::SayClosed) => Dialect::say_closed,
+                _ => return,
+            };
+            server.pop_answer();
+            let dialect = server.dialect;
+            if let Some(client) = client {
+                self.say(client, |out| say(dialect, out));
+            }
+        }
+    }
+
+    /// As `say_due`, for what was just asked.
+    pub(crate) fn say_due_now(&mut self, id: ServerId) {
+        if let Some(State::Leased(client)) = self.servers.get(id).map(|server| &server.state) {
+            self.say_due(id, Some(*client));
+        }
+    }
+
+    /// Pass bytes on to the client, unless it has gone or sees nothing now.
+    #[inline]
+    fn show(&mut self, client: Option<ClientId>, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        if let Some(client) = client {
+            self.say(client, |out| out.extend_from_slice(bytes));
+        }
+    }
+
+    /// All bytes at hand have been read: is it free, or must it wait for its reader?
+    fn after_reading(&mut self, id: ServerId) {
+        let Some(server) = self.servers.get(id) else { return };
+        match server.state {
+            State::Leased(client) => {
+                let backlog = self.clients.get(client).map_or(0, |client| client.backlog());
+                if backlog > self.routes.snapshot.limits.buffer_bytes && !server.is_paused {
+                    self.servers[id].is_paused = true;
+                    self.actions.push(Action::PauseServer(id));
+                }
+                self.end_lease_if_over(id);
+            }
+            State::Cleaning { .. } => self.clean(id),
+            State::Idle | State::Moving(_) if !server.is_free() => {
+                self.doubt(id, Fault("bytes from an idle server"));
+            }
+            _ => {}
+        }
+    }
+
+    /// Close a server about which there is doubt, and its client's unit of work with it.
+    pub(crate) fn doubt(&mut self, id: ServerId, fault: Fault) {
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.farewell.get_or_insert_with(|| format!("the server broke the protocol: {}", fault.0));
+        self.lose_server(id, ServerEnd::Doubt);
+    }
+
+    /// The socket to a server ended.
+    pub fn server_closed(&mut self, now: Time, id: ServerId, error: Option<String>) {
+        self.now = now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        match server.state {
+            State::Opening(_) => {
+                let cause = error.unwrap_or_else(|| "the server closed the connection during login".to_owned());
+                self.opening_failed(id, None, cause, false);
+            }
+            _ => {
+                if server.farewell.is_none() {
+                    server.farewell = error;
+                }
+                self.lose_server(id, ServerEnd::ClosedByPeer);
+            }
+        }
+        self.settle();
+    }
+
+    /// A part of the server's output is on its way.
+    pub fn take_server_output(&mut self, id: ServerId, into: &mut Vec<u8>) {
+        if let Some(server) = self.servers.get_mut(id) {
+            server.is_dirty = false;
+            std::mem::swap(&mut server.output, into);
+            server.in_flight = into.len();
+        }
+    }
+
+    /// What was taken has been written.
+    pub fn server_written(&mut self, now: Time, id: ServerId) {
+        self.now = now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.in_flight = 0;
+        if !server.output.is_empty() {
+            server.is_dirty = true;
+            self.actions.push(Action::FlushServer(id));
+        }
+        if let State::Leased(client) | State::Raw(client) = server.state {
+            if self.clients.get(client).is_some_and(|client| client.is_blocked) {
+                self.unblock_client(client);
+            }
+        }
+        self.settle();
+    }
+
+    /// Mark output to a server as due.
+    #[inline]
+    pub(crate) fn flush_server(&mut self, id: ServerId) {
+        if let Some(server) = self.servers.get_mut(id) {
+            if !server.is_dirty && !server.output.is_empty() {
+                server.is_dirty = true;
+                if server.in_flight == 0 {
+                    self.actions.push(Action::FlushServer(id));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! Prepared statements: what each client calls them, and which a server has.
+//!
+//! A statement is known by a keyed hash of its definition, so equal statements of different clients
+//! share one name on every server, whichever worker holds it. Knows no message layout. Called by
+//! `client` and `server`.
+
+use std::collections::HashMap;
+use std::hash::Hasher as _;
+use std::sync::Arc;
+
+use lru::LruCache;
+use siphasher::sip128::{Hasher128, SipHasher13};
+
+/// Identity of a definition. Keyed per process, so nobody can choose two texts that collide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StatementKey(u128);
+
+/// A prepared statement's definition: text and parameter types, as the dialect stands them.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Statement {
+    pub key: StatementKey,
+    pub definition: Box<[u8]>,
+}
+
+/// Hashes definitions.
+#[derive(Clone, Debug)]
+pub struct StatementHasher {
+    key: [u8; 16],
+}
+
+impl StatementHasher {
+    pub fn new(secret: &[u8; 32]) -> Self {
+        let mut key = [0; 16];
+        key.copy_from_slice(&secret[..16]);
+        Self { key }
+    }
+
+    pub fn key(&self, definition: &[u8]) -> StatementKey {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(definition);
+        StatementKey(hasher.finish128().as_u128())
+    }
+}
+
+/// Length of a name on a server.
+pub const SERVER_NAME_LEN: usize = 25;
+
+impl StatementKey {
+    /// The name under which servers know the statement.
+    pub fn server_name(self) -> [u8; SERVER_NAME_LEN] {
+        const LETTERS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
+        let mut name = *b"mt_0000000000000000000000";
+        let mut rest = self.0;
+        for letter in &mut name[3..] {
+            *letter = LETTERS[(rest & 63) as usize];
+            rest >>= 6;
+        }
+        name
+    }
+}
+
+/// The statements of one client.
+#[derive(Debug, Default)]
+pub struct ClientStatements {
+    named: HashMap<Box<[u8]>, Arc<Statement>>,
+    pub unnamed: Option<Arc<Statement>>,
+    bytes: u64,
+}
+
+/// What a held statement costs beside its text: map entry and names, roughly.
+const OVERHEAD_BYTES: u64 = 96;
+
+impl ClientStatements {
+    pub fn len(&self) -> usize {
+        self.named.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.named.is_empty()
+    }
+
+    /// Bytes of all held definitions and names.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
+        self.named.get(name)
+    }
+
+    pub fn insert(&mut self, name: &[u8], statement: Arc<Statement>) {
+        self.bytes += cost(name, &statement);
+        if let Some(old) = self.named.insert(name.into(), statement) {
+            self.bytes -= cost(name, &old);
+        }
+    }
+
+    pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
+        let statement = self.named.remove(name)?;
+        self.bytes -= cost(name, &statement);
+        Some(statement)
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+fn cost(name: &[u8], statement: &Statement) -> u64 {
+    (name.len() + statement.definition.len()) as u64 + OVERHEAD_BYTES
+}
+
+/// The statements that are prepared on one server, least recently used first to go.
+#[derive(Debug)]
+pub struct ServerStatements {
+    prepared: LruCache<StatementKey, u64>,
+    bytes: u64,
+    /// The definition that the server's unnamed statement has.
+    pub unnamed: Option<StatementKey>,
+}
+
+impl Default for ServerStatements {
+    fn default() -> Self {
+        Self { prepared: LruCache::unbounded(), bytes: 0, unnamed: None }
+    }
+}
+
+impl ServerStatements {
+    pub fn len(&self) -> usize {
+        self.prepared.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.prepared.is_empty()
+    }
+
+    /// Is it there? Marks it as used.
+    pub fn has(&mut self, key: StatementKey) -> bool {
+        self.prepared.get(&key).is_some()
+    }
+
+    /// Note that it is prepared there, or will be when what was sent is carried out.
+    pub fn insert(&mut self, key: StatementKey, definition_len: usize) {
+        let cost = definition_len as u64 + OVERHEAD_BYTES;
+        self.bytes += cost;
+        if let Some(old) = self.prepared.put(key, cost) {
+            self.bytes -= old;
+        }
+    }
+
+    pub fn remove(&mut self, key: StatementKey) {
+        if let Some(cost) = self.prepared.pop(&key) {
+            self.bytes -= cost;
+        }
+    }
+
+    /// The statement to close so that `limit_bytes` is kept; never the last one.
+    pub fn pop_over(&mut self, limit_bytes: u64) -> Option<StatementKey> {
+        if self.bytes <= limit_bytes || self.prepared.len() <= 1 {
+            return None;
+        }
+        let (key, cost) = self.prepared.pop_lru()?;
+        self.bytes -= cost;
+        Some(key)
+    }
+
+    pub fn clear(&mut self) {
+        *self = Self::default();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_distinct_and_stable() {
+        let hasher = StatementHasher::new(&[7; 32]);
+        let one = hasher.key(b"select 1\0\0\0");
+        assert_eq!(one, hasher.key(b"select 1\0\0\0"));
+        assert_ne!(one.server_name(), hasher.key(b"select 2\0\0\0").server_name());
+        assert!(one.server_name().iter().all(|letter| letter.is_ascii_graphic()));
+    }
+
+    #[test]
+    fn a_server_keeps_within_its_bytes_and_drops_the_least_used() {
+        let hasher = StatementHasher::new(&[1; 32]);
+        let keys: Vec<_> = (0..10u8).map(|number| hasher.key(&[number])).collect();
+        let mut server = ServerStatements::default();
+        for key in &keys {
+            server.insert(*key, 100);
+        }
+        assert!(server.has(keys[0]));
+        let mut dropped = Vec::new();
+        while let Some(key) = server.pop_over(5 * (100 + OVERHEAD_BYTES)) {
+            dropped.push(key);
+        }
+        assert_eq!(dropped, keys[1..6]);
+        assert!(server.has(keys[0]) && !server.has(keys[1]));
+    }
+
+    #[test]
+    fn a_client_counts_its_bytes_exactly() {
+        let statement = |text: &[u8]| {
+            Arc::new(Statement { key: StatementHasher::new(&[1; 32]).key(text), definition: text.into() })
+        };
+        let mut client = ClientStatements::default();
+        client.insert(b"a", statement(b"xxxx"));
+        client.insert(b"a", statement(b"yy"));
+        client.insert(b"b", statement(b"z"));
+        assert_eq!(client.bytes(), 3 + 2 + 2 * OVERHEAD_BYTES);
+        client.remove(b"a");
+        client.remove(b"b");
+        assert_eq!((client.bytes(), client.len()), (0, 0));
+    }
+}

@@ -1,0 +1,180 @@
+//! Bytes that pass unread, and servers that pass from worker to worker.
+//!
+//! Reads no message. Called by `client` and `server` for replication, by the worker when a socket
+//! has been detached or arrives.
+
+use std::sync::Arc;
+
+use maitred_wire::dialect::Tag;
+use maitred_wire::Dialect;
+
+use crate::action::Action;
+use crate::budget::Permit;
+use crate::client;
+use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
+use crate::open::Opening;
+use crate::pool::Pool;
+use crate::server::{Server, State};
+use crate::session_state::Settings;
+use crate::Relay;
+
+impl Relay {
+    /// Replication: from the server to its client.
+    pub(crate) fn pass_to_client(&mut self, client: ClientId, id: ServerId, bytes: &[u8]) {
+        self.say(client, |out| out.extend_from_slice(bytes));
+        let backlog = self.clients.get(client).map_or(0, client::Client::backlog);
+        if backlog > self.routes.snapshot.limits.buffer_bytes && !self.servers[id].is_paused {
+            self.servers[id].is_paused = true;
+            self.actions.push(Action::PauseServer(id));
+        }
+    }
+
+    /// Replication: from the client to its server.
+    pub(crate) fn pass_to_server(&mut self, id: ServerId, client: ClientId, bytes: &[u8]) {
+        let limit = self.routes.snapshot.limits.buffer_bytes;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        server.output.extend_from_slice(bytes);
+        let is_full = server.backlog() > limit;
+        self.flush_server(id);
+        let client_entry = &mut self.clients[client];
+        if is_full && !client_entry.is_blocked {
+            client_entry.is_blocked = true;
+            self.actions.push(Action::PauseClient(client));
+        }
+    }
+
+    /// The socket of a moving server has been detached: hand the server over.
+    pub fn take_parcel(&mut self, now: Time, id: ServerId) -> Option<(WorkerId, Box<Server>)> {
+        self.now = now;
+        let State::Moving(to) = self.servers.get(id)?.state else { return None };
+        let server = self.servers.remove(id)?;
+        self.pools[server.pool.0 as usize].servers -= 1;
+        self.counters.servers_moved += 1;
+        Some((to, Box::new(server)))
+    }
+
+    /// A server arrived from another worker; its socket is the caller's to adopt under this id.
+    pub fn accept_parcel(&mut self, now: Time, mut server: Server) -> ServerId {
+        self.now = now;
+        let key = server.shared.key.clone();
+        let at = match self.pool_index.get(&key).copied() {
+            Some(at) => Some(at),
+            None => self.routes.route_of_pool(&key).map(|route| self.pool_for(route)),
+        };
+        server.settings = self.settings.intern((*server.settings).clone());
+        let Some(at) = at else {
+            // The database was removed while the server was on its way.
+            server.retire_at = Time(0);
+            server.pool = self.orphan_pool();
+            return self.adopt(server);
+        };
+        server.pool = at;
+        self.adopt(server)
+    }
+
+    fn adopt(&mut self, mut server: Server) -> ServerId {
+        server.state = State::Idle;
+        self.pools[server.pool.0 as usize].servers += 1;
+        self.servers.insert(server)
+    }
+
+    /// The arrived server's socket is being read: lend it.
+    pub fn parcel_ready(&mut self, now: Time, id: ServerId) {
+        self.now = now;
+        if self.servers.contains_key(id) {
+            self.release(id);
+        }
+        self.settle();
+    }
+
+    fn orphan_pool(&self) -> PoolId {
+        PoolId(0)
+    }
+
+    /// A finished statement says that session state is gone.
+    pub(crate) fn note_tag(&mut self, id: ServerId, client: Option<ClientId>, tag: Tag) {
+        let server = &mut self.servers[id];
+        server.statements.clear();
+        server.stale.clear();
+        if tag == Tag::DiscardAll {
+            server.settings = Arc::clone(&self.no_settings);
+        }
+        if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
+            client.statements = None;
+            if tag == Tag::DiscardAll {
+                client.settings = Arc::clone(&self.no_settings);
+            }
+        }
+    }
+
+    /// Give a client bytes that it had sent before it could be heard.
+    pub(crate) fn hand_input(&mut self, id: ClientId, bytes: Vec<u8>) {
+        if let Some(client) = self.clients.get_mut(id) {
+            client.put_input(bytes);
+            self.ready.push_back(id);
+        }
+    }
+}
+
+impl Server {
+    /// A server whose socket is about to be connected.
+    pub(crate) fn opening(
+        at: PoolId,
+        pool: &Pool,
+        opening: Opening,
+        permit: Permit,
+        dialect: Dialect,
+        settings: Arc<Settings>,
+        now: Time,
+    ) -> Server {
+        Server {
+            pool: at,
+            shared: Arc::clone(&pool.shared),
+            endpoint: Arc::clone(&pool.route.endpoint),
+            dialect,
+            state: State::Opening(Box::new(opening)),
+            permit,
+            key: Default::default(),
+            address: String::new(),
+            local_address: String::new(),
+            tls: false,
+            owed: Default::default(),
+            pending_names: Default::default(),
+            unsynced: 0,
+            skipping: false,
+            transaction: Default::default(),
+            copy: None,
+            statements: Default::default(),
+            settings,
+            input: Vec::new(),
+            passing: 0,
+            passing_shown: false,
+            output: Vec::new(),
+            in_flight: 0,
+            is_dirty: false,
+            is_paused: false,
+            opened_at: now,
+            retire_at: Time::NEVER,
+            idle_since: now,
+            leased_at: now,
+            asked_at: Time::NEVER,
+            unit_at: now,
+            transaction_at: Time::NEVER,
+            quiet_since: now,
+            waited_us: 0,
+            leases: 0,
+            timeouts: 0,
+            is_cancelling: false,
+            cancel_waiters: Vec::new(),
+            must_probe: false,
+            must_reset: false,
+            is_adjusting: false,
+            copy_failed: false,
+            farewell: None,
+            refusal: None,
+            stale: Vec::new(),
+            replay: Default::default(),
+            text: Vec::new(),
+        }
+    }
+}
