@@ -72,9 +72,9 @@ fn client_bytes() -> impl Strategy<Value = Vec<u8>> {
     let packets = vector::read("postgres/startup").into_iter().map(|vector| vector.bytes);
     let mut pieces: Vec<Vec<u8>> = packets.collect();
     let session = pieces.iter().find(|bytes| bytes.get(4..8) == Some(&[0, 3, 0, 0])).cloned();
-    pieces.extend(std::iter::repeat_n(session.expect("a startup packet is there"), pieces.len()));
+    pieces.extend(vec![session.expect("a startup packet is there"); pieces.len()]);
     let passwords = [message(b'p', b"secret\0"), message(b'p', b"wrong\0"), message(b'Q', b"SELECT 1\0")];
-    pieces.extend(std::iter::repeat_n(passwords, 8).flatten());
+    pieces.extend(vec![passwords; 8].concat());
     pieces.push(b"rubbish that is long enough to be looked at".to_vec());
     prop::collection::vec(select(pieces), 0..5).prop_map(|pieces| pieces.concat())
 }
@@ -96,7 +96,7 @@ fn server_bytes() -> impl Strategy<Value = Vec<u8>> {
         b"rubbish".to_vec(),
     ];
     let login = [&pieces[0][..], &pieces[4], &pieces[5], &pieces[6]].concat();
-    pieces.extend(std::iter::repeat_n(login, 4));
+    pieces.extend(vec![login; 4]);
     prop::collection::vec(select(pieces), 0..5).prop_map(|pieces| pieces.concat())
 }
 

@@ -1,4 +1,8 @@
 //! Read the golden vectors in `tests/vectors`: headers, then bytes in hex with notes behind `#`.
+//!
+//! Does not know what bytes mean. Used by the tests of this crate, each of which needs only a part.
+
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +23,6 @@ impl Vector {
     }
 
     /// The name of the function that writes these bytes, if we author them.
-    #[allow(dead_code)]
     pub fn authored(&self) -> Option<&str> {
         self.headers.get("authored").map(String::as_str)
     }
