@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from fix_wire import CANCEL_REQUEST, SSL_REQUEST
+from fix_wire import SSL_REQUEST
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
 
@@ -24,7 +24,7 @@ _LINGER_RESET = struct.pack("ii", 1, 0)
 class Link:
     """A TCP relay of its own: everything it accepts it connects to `target`."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: tuple[str, int], host: str = "127.0.0.1") -> None:
         self.target = target
         self.delay_s = 0.0
         self.accepted = 0
@@ -33,7 +33,7 @@ class Link:
         self._pairs: set[tuple[socket.socket, socket.socket]] = set()
         self._lock = threading.Lock()
         self._listener: socket.socket | None = None
-        self.address = ("127.0.0.1", 0)
+        self.address = (host, 0)
         self.listen()
 
     @property
@@ -144,13 +144,20 @@ class TlsFront(Link):
     Why: the PostgreSQL that the tests bring along is built without TLS.
     """
 
-    def __init__(self, target: tuple[str, int], context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self,
+        target: tuple[str, int],
+        context: ssl.SSLContext | None,
+        host: str = "127.0.0.1",
+    ) -> None:
         self.context = context
+        self.asked = 0
         self.handshakes = 0
         self.plain = 0
+        self.finished = 0
         self.client_certificates: list[object] = []
         self.alpn: list[str | None] = []
-        super().__init__(target)
+        super().__init__(target, host)
 
     def _greet(self, near: socket.socket) -> socket.socket:
         first = near.recv(8, socket.MSG_PEEK | socket.MSG_WAITALL)
@@ -158,14 +165,15 @@ class TlsFront(Link):
             return self._handshake(near)
         if len(first) == 8 and struct.unpack("!II", first) == (8, SSL_REQUEST):
             near.recv(8)
+            self.asked += 1
             if self.context is None:
                 near.sendall(b"N")
-                self.plain += 1
                 return near
             near.sendall(b"S")
             return self._handshake(near)
-        if struct.unpack_from("!I", first, 4)[0] != CANCEL_REQUEST:
-            self.plain += 1
+        if len(first) < 8:
+            raise OSError("closed before it said anything")
+        self.plain += 1
         return near
 
     def _exchange(self, near: socket.socket, far: socket.socket) -> None:
@@ -178,6 +186,7 @@ class TlsFront(Link):
                     data = side.recv(1 << 16)
                     if not data:
                         return
+                    self.finished += side is far
                     (far if side is near else near).sendall(data)
         except (OSError, ValueError):
             return
@@ -210,8 +219,10 @@ def tls_front() -> Iterator[Callable[..., TlsFront]]:
     """Make TLS-speaking databases out of plain ones."""
     made: list[TlsFront] = []
 
-    def make(port: int, context: ssl.SSLContext | None) -> TlsFront:
-        made.append(TlsFront(("127.0.0.1", port), context))
+    def make(
+        port: int, context: ssl.SSLContext | None, host: str = "127.0.0.1"
+    ) -> TlsFront:
+        made.append(TlsFront(("127.0.0.1", port), context, host))
         return made[-1]
 
     yield make
