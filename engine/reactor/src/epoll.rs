@@ -116,7 +116,9 @@ impl Epoll {
     }
 
     fn register(&mut self, id: SocketId, interest: u32) -> io::Result<()> {
-        let Some(descriptor) = self.descriptor(id) else { return Ok(()) };
+        let Some(descriptor) = self.descriptor(id) else {
+            return Ok(());
+        };
         control(&self.epoll, libc::EPOLL_CTL_ADD, descriptor, interest, word(id))
     }
 
@@ -137,7 +139,9 @@ impl Epoll {
     }
 
     fn accept(&mut self, id: SocketId, events: &mut Vec<Event>) {
-        let Some(listener) = self.descriptor(id) else { return };
+        let Some(listener) = self.descriptor(id) else {
+            return;
+        };
         for _ in 0..ACCEPTS_PER_WAIT {
             // SAFETY: no address is asked for; the result is checked and owned.
             let accepted = unsafe {
@@ -183,7 +187,9 @@ impl Epoll {
     }
 
     fn became_ready(&mut self, id: SocketId, flags: u32, events: &mut Vec<Event>) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         match socket.stage {
             Stage::Listening => return self.accept(id, events),
             Stage::Connecting => {
@@ -198,7 +204,9 @@ impl Epoll {
             self.write_rest(id, events);
         }
         if flags & READABLE != 0 {
-            let Some(socket) = self.sockets.live(id) else { return };
+            let Some(socket) = self.sockets.live(id) else {
+                return;
+            };
             socket.readable = true;
             socket.hangup |= flags & HANGUP != 0;
             if socket.stage == Stage::Open && !socket.paused && !socket.announced {
@@ -213,8 +221,12 @@ impl Epoll {
         if flags & (READABLE | WRITABLE) == 0 {
             return false;
         }
-        let Some(socket) = self.sockets.live(id) else { return false };
-        let Some(descriptor) = &socket.descriptor else { return false };
+        let Some(socket) = self.sockets.live(id) else {
+            return false;
+        };
+        let Some(descriptor) = &socket.descriptor else {
+            return false;
+        };
         let result = match socket2::SockRef::from(descriptor).take_error() {
             Ok(None) => Ok(()),
             Ok(Some(error)) | Err(error) => Err(error),
@@ -231,7 +243,9 @@ impl Epoll {
 
     /// Write until all is out or the socket takes no more.
     fn push(socket: &mut Socket, bytes: &[u8]) -> Push {
-        let Some(descriptor) = &socket.descriptor else { return Push::Blocked };
+        let Some(descriptor) = &socket.descriptor else {
+            return Push::Blocked;
+        };
         while socket.sent < bytes.len() {
             let rest = &bytes[socket.sent..];
             // SAFETY: `rest` is readable for its length.
@@ -258,7 +272,9 @@ impl Epoll {
     }
 
     fn write_rest(&mut self, id: SocketId, events: &mut Vec<Event>) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         if socket.buffer.is_empty() {
             return;
         }
@@ -277,7 +293,9 @@ impl Epoll {
 
     fn announce_again(&mut self, events: &mut Vec<Event>) {
         for id in std::mem::take(&mut self.again) {
-            let Some(socket) = self.sockets.live(id) else { continue };
+            let Some(socket) = self.sockets.live(id) else {
+                continue;
+            };
             socket.announced = socket.stage == Stage::Open && socket.readable && !socket.paused;
             if socket.announced {
                 events.push(announcement(id));
@@ -375,7 +393,9 @@ impl Backend for Epoll {
     }
 
     fn resume(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         socket.paused = false;
         if socket.readable && !socket.announced {
             socket.announced = true;
@@ -384,7 +404,9 @@ impl Backend for Epoll {
     }
 
     fn close(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         let buffer = std::mem::take(&mut socket.buffer);
         self.spare.keep(buffer);
         self.sockets.retire(id.index);
@@ -395,7 +417,9 @@ impl Backend for Epoll {
     }
 
     fn detach(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         if !matches!(socket.stage, Stage::Open | Stage::Ended) {
             return;
         }
@@ -457,9 +481,13 @@ impl Backend for Epoll {
 
     fn chunk(&mut self, received: &Received) -> Chunk<'_> {
         let id = received.socket;
-        let Some(socket) = self.sockets.live(id) else { return Chunk::Nothing };
+        let Some(socket) = self.sockets.live(id) else {
+            return Chunk::Nothing;
+        };
         socket.announced = false;
-        let Some(descriptor) = &socket.descriptor else { return Chunk::Nothing };
+        let Some(descriptor) = &socket.descriptor else {
+            return Chunk::Nothing;
+        };
         if socket.stage != Stage::Open {
             return Chunk::Nothing;
         }

@@ -221,7 +221,9 @@ impl Uring {
     fn start_receive(&mut self, index: u32) {
         let id = self.sockets.id(index);
         let socket = self.sockets.at(index);
-        let Some(descriptor) = &socket.descriptor else { return };
+        let Some(descriptor) = &socket.descriptor else {
+            return;
+        };
         socket.operations |= Kind::Receive.bit();
         socket.stopping = false;
         let entry = opcode::RecvMulti::new(Fd(descriptor.as_raw_fd()), GROUP)
@@ -231,8 +233,12 @@ impl Uring {
     }
 
     fn start_accept(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.live(id) else { return };
-        let Some(descriptor) = &socket.descriptor else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
+        let Some(descriptor) = &socket.descriptor else {
+            return;
+        };
         socket.operations |= Kind::Accept.bit();
         let entry = opcode::AcceptMulti::new(Fd(descriptor.as_raw_fd()))
             .flags(libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK)
@@ -245,7 +251,9 @@ impl Uring {
     fn start_send(&mut self, index: u32, kind: Kind) {
         let id = self.sockets.id(index);
         let socket = self.sockets.at(index);
-        let Some(descriptor) = &socket.descriptor else { return };
+        let Some(descriptor) = &socket.descriptor else {
+            return;
+        };
         let rest = &socket.buffer[socket.sent..];
         let length = rest.len().min(i32::MAX as usize) as u32;
         // Why: MSG_DONTWAIT makes the kernel answer within the submission, so `wait` can tell how many
@@ -553,7 +561,9 @@ impl Backend for Uring {
     }
 
     fn pause(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         socket.paused = true;
         if socket.operations & Kind::Receive.bit() != 0 && !socket.stopping {
             socket.stopping = true;
@@ -562,7 +572,9 @@ impl Backend for Uring {
     }
 
     fn resume(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         socket.paused = false;
         // Why: a receive that is being cancelled is started again when it has ended.
         if socket.stage == Stage::Open && socket.operations & Kind::Receive.bit() == 0 {
@@ -571,7 +583,9 @@ impl Backend for Uring {
     }
 
     fn close(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         let operations = socket.operations;
         let descriptor = socket.descriptor.take();
         socket.stage = Stage::Closed;
@@ -595,7 +609,9 @@ impl Backend for Uring {
     }
 
     fn detach(&mut self, id: SocketId) {
-        let Some(socket) = self.sockets.live(id) else { return };
+        let Some(socket) = self.sockets.live(id) else {
+            return;
+        };
         if !matches!(socket.stage, Stage::Open | Stage::Ended) {
             return;
         }
