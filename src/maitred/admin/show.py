@@ -371,7 +371,7 @@ def _settings(config: Config) -> Iterator[dict[str, Cell]]:
 
 
 def _waits(row: Mapping[str, Any]) -> dict[str, Cell]:
-    buckets: list[tuple[int | None, int]] = [(upper, count) for upper, count in row["buckets"]]
+    buckets: list[tuple[int, int]] = [(upper, count) for upper, count in row["buckets"]]
     total = sum(count for _, count in buckets)
     return {
         "database": row["database"],
@@ -383,15 +383,13 @@ def _waits(row: Mapping[str, Any]) -> dict[str, Cell]:
     }
 
 
-def _quantile(buckets: Iterable[tuple[int | None, int]], total: int, part: float) -> int:
+def _quantile(buckets: Iterable[tuple[int, int]], total: int, part: float) -> int:
     """Return the upper edge of the bucket in which the quantile lies; 0 without waits."""
-    seen = edge = 0
-    for upper, count in buckets:
-        # Why: the last bucket may have no upper edge; the one before it is a lower bound.
-        edge = edge if upper is None else upper
+    seen = 0
+    for upper_us, count in buckets:
         seen += count
-        if total and count and seen >= part * total:
-            return edge
+        if count and seen >= part * total:
+            return upper_us
     return 0
 
 

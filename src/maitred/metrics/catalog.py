@@ -105,6 +105,12 @@ WAITS = Metric(
     _US,
 )  # fmt: skip
 
+WAIT_EDGES_S = (
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+    10.0, 30.0, 60.0,
+)  # fmt: skip
+"""Upper edges of its buckets; the engine's own are finer, SHOW WAITS uses those."""
+
 WORKERS = (
     Metric(
         "maitred_worker_clients", Sort.GAUGE, "clients", ("worker",), "Clients of a worker.",

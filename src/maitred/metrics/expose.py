@@ -23,7 +23,16 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from maitred.metrics.catalog import COUNTERS, POOLS, STATS, WAITS, WORKERS, Metric, Sort
+from maitred.metrics.catalog import (
+    COUNTERS,
+    POOLS,
+    STATS,
+    WAIT_EDGES_S,
+    WAITS,
+    WORKERS,
+    Metric,
+    Sort,
+)
 
 Reports = Mapping[str, list[dict[str, Any]]]
 
@@ -63,7 +72,8 @@ class _Once(Collector):
     def collect(self) -> Iterable[Family]:
         """Yield every family once."""
         yield from _tables((*POOLS, *STATS, *WORKERS), self._reports)
-        yield _waits(self._reports.get(WAITS.report, []))
+        sums_us = {row["database"]: row["wait_us"] for row in self._reports.get("stats", [])}
+        yield _waits(self._reports.get(WAITS.report, []), sums_us)
         yield from _counters(self._reports.get(COUNTERS.report, []))
         yield from _control(self._facts)
 
@@ -85,18 +95,22 @@ def _tables(metrics: Iterable[Metric], reports: Reports) -> Iterator[Family]:
     yield from families.values()
 
 
-def _waits(rows: Iterable[Mapping[str, Any]]) -> Family:
+def _waits(rows: Iterable[Mapping[str, Any]], sums_us: Mapping[str, int]) -> Family:
+    """Put the engine's many fine buckets into few that are always the same.
+
+    Why: Prometheus computes rates by bucket, so a bucket must not come and go with what fills it.
+    Spec: a Prometheus histogram is cumulative and ends with +Inf.
+    """
     family = HistogramMetricFamily(WAITS.name, WAITS.meaning, labels=WAITS.labels)
     for row in rows:
-        buckets: list[tuple[str, float]] = []
-        seen = 0
-        for upper_us, count in row["buckets"]:
-            seen += count
-            if upper_us is not None:
-                buckets.append((repr(upper_us * WAITS.scale), seen))
-        # Spec: a Prometheus histogram is cumulative and ends with +Inf.
-        buckets.append(("+Inf", seen))
-        family.add_metric([row["database"]], buckets, sum_value=None)
+        fine: list[tuple[int, int]] = [(upper, count) for upper, count in row["buckets"]]
+        buckets = [
+            (str(edge_s), float(sum(count for upper_us, count in fine if upper_us <= edge_s * 1e6)))
+            for edge_s in WAIT_EDGES_S
+        ]
+        buckets.append(("+Inf", float(sum(count for _, count in fine))))
+        sum_s = sums_us.get(row["database"], 0) * WAITS.scale
+        family.add_metric([row["database"]], buckets, sum_value=sum_s)
     return family
 
 

@@ -1,0 +1,113 @@
+"""The snapshot and the settings have exactly the fields of the engine's structs.
+
+Reads the Rust source as text. Run by pytest.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maitred.auth.store import Verifiers
+from maitred.config.load import Layer
+from maitred.config.schema import LIMITS, LISTEN, POOL
+from maitred.config.setting import Scope
+from maitred.prepare import Source, prepare
+
+SNAPSHOT = Path(__file__).parents[2] / "engine/relay/src/snapshot.rs"
+PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"
+TEXT = """\
+[listen]
+postgres = ["127.0.0.1:6432", "unix:/tmp:6432"]
+[tls.client]
+mode = "require"
+certificate = "cert.pem"
+key = "key.pem"
+[databases.shop]
+url = "postgres://app:x@db1/shop?sslmode=require&sslrootcert=cert.pem"
+parameters.search_path = "a"
+[users.a]
+password = "x"
+"""
+
+
+def rust_fields(name: str) -> set[str]:
+    """The fields of a struct in snapshot.rs."""
+    found = re.search(rf"pub struct {name} \{{(.*?)\n\}}", SNAPSHOT.read_text(), re.DOTALL)
+    assert found, f"snapshot.rs has no struct {name}"
+    return set(re.findall(r"^    pub (\w+):", found[1], re.MULTILINE))
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> dict[str, Any]:
+    (tmp_path / "cert.pem").write_text(PEM)
+    (tmp_path / "key.pem").write_text(KEY)
+    (tmp_path / "maitred.toml").write_text(TEXT)
+    return prepare(Source(file=tmp_path / "maitred.toml"), Verifiers()).snapshot(7)
+
+
+@pytest.mark.parametrize(
+    ("struct", "path"),
+    [
+        ("Snapshot", ()),
+        ("Listener", ("listeners", 0)),
+        ("ClientTls", ("client_tls",)),
+        ("Endpoint", ("endpoints", 0)),
+        ("ServerTls", ("endpoints", 0, "tls")),
+        ("Database", ("databases", 0)),
+        ("PoolSettings", ("databases", 0, "pool")),
+        ("User", ("users", 0)),
+        ("Auth", ("auth",)),
+        ("Limits", ("limits",)),
+    ],
+)
+def test_every_field_of_the_struct_is_there(
+    snapshot: dict[str, Any], struct: str, path: tuple[str | int, ...]
+) -> None:
+    part: Any = snapshot
+    for step in path:
+        part = part[step]
+    assert set(part) == rust_fields(struct)
+
+
+def test_values_arrive(snapshot: dict[str, Any]) -> None:
+    assert snapshot["number"] == 7
+    assert [one["address"] for one in snapshot["listeners"]] == [
+        {"tcp": {"host": "127.0.0.1", "port": 6432}},
+        {"unix": {"path": "/tmp/.s.PGSQL.6432"}},
+    ]
+    assert snapshot["client_tls"]["key_pem"] == KEY
+    assert snapshot["databases"][0]["parameters"] == [["search_path", "a"]]
+    # Spec: libpq, "require" with a root certificate behaves as "verify-ca".
+    assert snapshot["endpoints"][0]["tls"]["mode"] == "verify-ca"
+    assert snapshot["endpoints"][0]["tls"]["ca_pem"] == PEM
+
+
+def test_a_disabled_database_is_marked() -> None:
+    prepared = prepare(Source(url="postgres://a:b@h/x"), Verifiers())
+    assert prepared.snapshot(1)["databases"][0]["disabled"] is False
+    assert prepared.snapshot(2, {"x"})["databases"][0]["disabled"] is True
+
+
+def test_layers_reach_the_snapshot() -> None:
+    layer = Layer("console", {("pool", "size"): 3})
+    prepared = prepare(Source(url="postgres://a:b@h/x").under(layer), Verifiers())
+    assert prepared.snapshot(1)["databases"][0]["pool"]["size"] == 3
+
+
+def test_every_pool_setting_of_the_engine_has_a_row() -> None:
+    assert {one.field for one in POOL} == rust_fields("PoolSettings")
+
+
+def test_every_limit_of_the_engine_has_a_row() -> None:
+    rows = {one.field for one in (*LIMITS, *LISTEN) if one.field}
+    assert rows - {"proxy_protocol", "unix_mode"} == rust_fields("Limits")
+
+
+def test_what_a_user_may_set_is_what_the_engine_takes_from_users() -> None:
+    of_users = {one.field for one in POOL if Scope.USER in one.scopes}
+    assert of_users == rust_fields("PoolOverrides")
