@@ -24,7 +24,7 @@ _OK, _FAILED, _USAGE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         return int(options.run(options))
     except ConfigInvalid as error:
@@ -38,11 +38,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = argparse.ArgumentParser(
         prog="maitred", description="Many database clients on few server connections."
     )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
     _fill_serve(commands.add_parser("serve", help="run the proxy"))
     _fill_check(commands.add_parser("check", help="check a configuration"))
     _fill_demo(commands.add_parser("demo", help="see a thousand clients on ten connections"))
@@ -50,8 +51,8 @@ def _parser() -> argparse.ArgumentParser:
     config.set_defaults(run=_config)
     version = commands.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
-    parser.add_argument("--version", action="version", version=f"maitred {__version__}")
-    return parser
+    top.add_argument("--version", action="version", version=f"maitred {__version__}")
+    return top
 
 
 def _fill_serve(serve: argparse.ArgumentParser) -> None:

@@ -1,6 +1,6 @@
 """What a reload says that it changes.
 
-Run by pytest.
+Files are written to pytest's folder; no engine is asked. Run by pytest.
 """
 
 from __future__ import annotations

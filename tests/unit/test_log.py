@@ -1,6 +1,6 @@
 """Log lines as text and JSON, without secrets and within limits.
 
-Run by pytest.
+The logger is put back as it was. Run by pytest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Secrets stay hidden, and messages lose theirs.
 
-Run by pytest.
+No real secret is used. Run by pytest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Stored forms of passwords, against the RFC, against PostgreSQL's own and against libpq's.
+"""Stored forms of passwords, against the RFC and against libpq.
 
-Run by pytest.
+No server is contacted. Run by pytest.
 """
 
 from __future__ import annotations

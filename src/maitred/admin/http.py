@@ -35,13 +35,13 @@ class HttpServer:
         """Ask `not_ready` and `metrics` on each request."""
         self._not_ready = not_ready
         self._metrics = metrics
-        app = web.Application()
-        app.router.add_get("/", self._on_index)
-        app.router.add_get("/metrics", self._on_metrics)
-        app.router.add_get("/healthz", self._on_health)
-        app.router.add_get("/readyz", self._on_ready)
+        self.app = web.Application()
+        self.app.router.add_get("/", self._on_index)
+        self.app.router.add_get("/metrics", self._on_metrics)
+        self.app.router.add_get("/healthz", self._on_health)
+        self.app.router.add_get("/readyz", self._on_ready)
         # Why: probes come every second; their access log would be noise.
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(self.app, access_log=None, handle_signals=False)
 
     async def start(self, address: Address) -> str:
         """Listen; return the address with its port resolved.
