@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -397,3 +398,9 @@ def refusal(maitred: Maitred, *arguments: str, **options: Any) -> dict[str, str]
     except Closed as closed:
         return closed.seen[-1].fields
     raise AssertionError("the login was accepted")
+
+
+def names_setting(fields: dict[str, str], setting: str) -> bool:
+    """Whether an error tells the reader to change exactly this setting."""
+    told = " ".join(fields.get(part, "") for part in "MDH")
+    return re.search(rf"(?<![\w.]){re.escape(setting)}(?![\w.]*\w)", told) is not None
