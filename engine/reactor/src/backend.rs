@@ -65,6 +65,13 @@ impl Waker {
         crate::epoll::event_descriptor().map(Self)
     }
 
+    /// Take the wakes that have come, so that the descriptor is no longer readable.
+    pub(crate) fn clear(&self) {
+        let mut count = 0u64;
+        // SAFETY: eight writable bytes. A failure means that there was nothing to take.
+        unsafe { libc::read(self.0.as_raw_fd(), std::ptr::from_mut(&mut count).cast(), 8) };
+    }
+
     /// End the current or the next `wait`, from any thread.
     pub fn wake(&self) {
         let one = 1u64.to_ne_bytes();

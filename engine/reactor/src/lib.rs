@@ -1,10 +1,19 @@
-//! Sockets.
+//! Sockets, TLS and the worker loop.
+//!
+//! The only crate with unsafe code and system calls; it knows no protocol and decides no policy:
+//! `relay` does. `binding` calls `engine`; the rest serves `worker`.
+
 pub mod backend;
 mod buffer;
 pub mod connect;
+pub mod engine;
 pub mod epoll;
 pub mod errand;
 pub mod listen;
+pub mod mail;
 mod options;
 mod slots;
+pub mod socket;
+pub mod tls;
 pub mod uring;
+pub mod worker;

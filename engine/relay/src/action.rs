@@ -78,6 +78,8 @@ pub enum Event {
     ServerClosed { server: u64, endpoint: String, database: String, user: String, reason: &'static str, detail: String },
     ServerFailed { endpoint: String, database: String, user: String, cause: String, retry_ms: u64 },
     LoginFailed { user: String, database: String, address: String, cause: String },
+    /// Every client has left after a drain.
+    Drained,
 }
 
 /// Why a client was closed; logged and a metric label.

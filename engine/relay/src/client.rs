@@ -310,6 +310,11 @@ impl Relay {
                 return 0;
             }
             if let State::Leased(to) = client.state {
+                let spare = &mut self.spare;
+                let output = &mut self.servers[to].output;
+                if output.capacity() == 0 {
+                    *output = spare.pop().unwrap_or_default();
+                }
                 self.servers[to].output.extend_from_slice(&bytes[..part]);
                 server = Some(to);
             }
@@ -381,6 +386,7 @@ impl Relay {
             return Ok(Step::Wait);
         }
         let now = self.now;
+        self.ensure_buffer(to);
         let server = &mut self.servers[to];
         server.quiet_since = now;
         if server.skipping && !matches!(message.intent, Intent::Sync) {
@@ -634,6 +640,15 @@ impl Relay {
         Ok(Step::Used(here.len()))
     }
 
+    /// Have room to write into; an idle server holds none.
+    #[inline]
+    pub(crate) fn ensure_buffer(&mut self, to: ServerId) {
+        let server = &mut self.servers[to];
+        if server.output.capacity() == 0 {
+            server.output = self.spare.pop().unwrap_or_default();
+        }
+    }
+
     /// Have `statement` under its name on the server before what comes next.
     fn ensure_prepared(&mut self, to: ServerId, statement: &Arc<Statement>) {
         let now = self.now;
@@ -786,9 +801,7 @@ impl Relay {
         let low = self.routes.snapshot.limits.buffer_bytes / 4;
         let Some(client) = self.clients.get_mut(id) else { return };
         client.in_flight = 0;
-        if client.output.is_empty() {
-            client.output = Vec::new();
-        } else {
+        if !client.output.is_empty() {
             self.actions.push(Action::FlushClient(id));
         }
         let (State::Leased(server) | State::Raw(server)) = client.state else { return };

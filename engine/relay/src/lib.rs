@@ -141,6 +141,35 @@ impl Relay {
         self.dialect
     }
 
+    pub fn limits(&self) -> &snapshot::Limits {
+        &self.routes.snapshot.limits
+    }
+
+    /// Where a server is, or is being opened.
+    pub fn endpoint_of(&self, id: ServerId) -> Option<Arc<snapshot::Endpoint>> {
+        self.servers.get(id).map(|server| Arc::clone(&server.endpoint))
+    }
+
+    pub fn is_server_tls(&self, id: ServerId) -> bool {
+        self.servers.get(id).is_some_and(|server| server.tls)
+    }
+
+    /// Has everybody left, as a drain wants?
+    pub fn is_drained(&self) -> bool {
+        self.is_draining() && self.clients.is_empty()
+    }
+
+    /// An emptied buffer, for output.
+    pub fn buffer(&mut self) -> Vec<u8> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Give a buffer back that has been written.
+    #[inline]
+    pub fn give_buffer(&mut self, buffer: Vec<u8>) {
+        self.keep_spare(buffer);
+    }
+
     /// Move what is to be done into `into`, in order.
     pub fn take_actions(&mut self, into: &mut Vec<Action>) {
         into.append(&mut self.actions);

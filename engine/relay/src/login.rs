@@ -93,6 +93,13 @@ impl Relay {
         }
     }
 
+    /// The helper threads have more logins than they can take.
+    pub fn login_overload(&mut self, now: Time, id: ClientId, cause: String) {
+        self.now = now;
+        let complaint = Complaint::fatal(Code::NotNow, cause).hint("lower limits.logins, or log in again later");
+        self.end_client(id, ClientEnd::LoginRefused, Some(complaint));
+    }
+
     fn client_login_steps(&mut self, id: ClientId) {
         loop {
             let Some(client) = self.clients.get_mut(id) else { return };

@@ -205,6 +205,7 @@ impl Relay {
     /// Make the lease: from here on the client's messages go to this server.
     fn attach(&mut self, server_id: ServerId, client_id: ClientId, waited_us: u64) {
         let now = self.now;
+        self.ensure_buffer(server_id);
         let server = &mut self.servers[server_id];
         let client = &mut self.clients[client_id];
         debug_assert!(server.is_free() && !server.is_cancelling);

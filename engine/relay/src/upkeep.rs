@@ -19,9 +19,6 @@ const IDLE_ROUND_US: u64 = 1_000_000;
 /// How often pools with waiters are looked at anew, against mail that crossed.
 const RETRY_ROUND_US: u64 = 50_000;
 
-/// A pool that nobody has used for this long gives its numbers up (wildcard databases).
-pub(crate) const FORGET_POOL_US: u64 = 600_000_000;
-
 impl Relay {
     /// Do what is due at `now`; returns the next moment at which something may be due.
     pub fn tick(&mut self, now: Time) -> Time {

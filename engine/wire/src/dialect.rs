@@ -145,6 +145,11 @@ impl Dialect {
         ask!(self, reply::cancel_request(out, key))
     }
 
+    /// Ask a server for TLS; it answers with one byte.
+    pub fn write_tls_request(self, out: &mut Vec<u8>) {
+        ask!(self, reply::ssl_request(out))
+    }
+
     pub fn say_error(self, out: &mut Vec<u8>, complaint: &Complaint) {
         ask!(self, reply::error(out, complaint))
     }
