@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from maitred import errors, reference
+from maitred.config.schema import SETTINGS
 from maitred.errors import CLIENT_ERRORS, MaitredError
 
 ROOT = Path(__file__).parents[2]
@@ -64,3 +65,24 @@ def test_an_exception_says_whose_fault_what_is_seen_and_whether_to_retry(
 def test_codes_of_exceptions_are_unique() -> None:
     codes = [error.code for error in _tree(errors.MaitredError)]
     assert len(codes) == len(set(codes))
+
+
+def _pages() -> list[Path]:
+    return sorted((ROOT / "docs/errors").glob("*.md"))
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: page.name)
+def test_a_page_names_only_settings_and_codes_that_exist(page: Path) -> None:
+    text = page.read_text()
+    for name in re.findall(r"`((?:pool|limits|listen|auth|tls|log|console|engine)\.[\w.]+)", text):
+        assert name in SETTINGS, name
+    states = {one.sqlstate for one in CLIENT_ERRORS}
+    title = text.splitlines()[0]
+    for state in re.findall(r"\b[0-9][0-9A-Z]{4}\b", title):
+        assert state in states, state
+
+
+def test_every_page_is_listed() -> None:
+    listed = (ROOT / "docs/errors/README.md").read_text()
+    for page in _pages():
+        assert page.name == "README.md" or f"({page.name})" in listed

@@ -85,7 +85,7 @@ class Targets:
                 names = ", ".join(sorted({str(one) for one in used}))
                 text = f'endpoints."{name}" is the endpoint of no database; there are {names}'
                 self._document.complain_at(place, text)
-        if not self._sections and "databases" not in {p.text for p in self._document.problems}:
+        if not self._sections and not self._document.data.get("databases"):
             self._document.complain(
                 (), 'names no database; add a section [databases.NAME] with url = "postgres://…"'
             )
