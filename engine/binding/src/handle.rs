@@ -75,9 +75,9 @@ impl Engine {
         Ok(())
     }
 
-    fn answer_user(&self, token: u64, name: &str, user: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+    fn answer_user(&self, token: u64, user: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
         let user: Option<User> = user.map(pythonize::depythonize).transpose()?;
-        self.inner.answer_user(token, name, user.as_ref()).map_err(refused)
+        self.inner.answer_user(token, user.as_ref()).map_err(refused)
     }
 
     #[pyo3(signature = (database = None))]
@@ -91,8 +91,8 @@ impl Engine {
     }
 
     #[pyo3(signature = (database = None))]
-    fn leased(&self, py: Python<'_>, database: Option<&str>) -> usize {
-        py.detach(|| self.inner.leased(database))
+    fn paused(&self, py: Python<'_>, database: Option<&str>) -> bool {
+        py.detach(|| self.inner.paused(database))
     }
 
     #[pyo3(signature = (database = None))]

@@ -4,6 +4,7 @@
 //! whose methods it matches one to one.
 
 use std::os::fd::RawFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use maitred_relay::action::Event;
 use maitred_relay::budget::Shared;
 use maitred_relay::console::ConsoleAnswer;
 use maitred_relay::ids::WorkerId;
-use maitred_relay::route::Routes;
+use maitred_relay::route::{self, Routes};
 use maitred_relay::snapshot::{Listener, Snapshot, SslMode, User};
 use maitred_relay::Relay;
 use maitred_wire::Dialect;
@@ -210,16 +211,15 @@ impl Engine {
     /// Say who the user of an `AskUser` event is; None: nobody knows.
     ///
     /// # Errors
-    /// A verifier that cannot be read.
-    pub fn answer_user(&self, token: u64, name: &str, user: Option<&User>) -> Result<(), String> {
-        let routes = Arc::clone(&self.state.lock().expect("state").routes);
-        let remembered = routes.remember_user(name, user);
-        if remembered.is_err() {
-            // The login must end all the same.
-            routes.remember_user(name, None)?;
-        }
-        self.send_to_owner(token, WorkerMail::UserAnswered(token));
-        remembered
+    /// A verifier that cannot be read; the login ends as that of an unknown user.
+    pub fn answer_user(&self, token: u64, user: Option<&User>) -> Result<(), String> {
+        let known = user.map(route::known_user).transpose();
+        let (known, refusal) = match known {
+            Ok(known) => (known, Ok(())),
+            Err(cause) => (None, Err(cause)),
+        };
+        self.send_to_owner(token, WorkerMail::UserAnswered(token, known.map(Box::new)));
+        refusal
     }
 
     fn send_to_owner(&self, public: u64, mail: WorkerMail) {
@@ -240,9 +240,13 @@ impl Engine {
         self.broadcast(|| WorkerMail::Reconnect(database.map(str::to_owned)));
     }
 
-    /// Servers of `database` that somebody still holds.
-    pub fn leased(&self, database: Option<&str>) -> usize {
-        self.gather(|reply| WorkerMail::Leased(database.map(str::to_owned), reply)).into_iter().sum()
+    /// Is a pause in force, and has everybody given back the servers of `database`?
+    pub fn paused(&self, database: Option<&str>) -> bool {
+        let is_meant = |name: &str| database.is_none_or(|database| database == name);
+        let pools = self.shared.pools();
+        let mut meant = pools.iter().filter(|pool| is_meant(&pool.key.database));
+        meant.all(|pool| pool.paused.load(Ordering::Acquire))
+            && self.gather(|reply| WorkerMail::Leased(database.map(str::to_owned), reply)).into_iter().sum::<usize>() == 0
     }
 
     /// Close clients and servers of `database` at once; returns how many clients.

@@ -5,6 +5,7 @@
 
 pub mod backend;
 mod buffer;
+mod certificate;
 pub mod connect;
 pub mod engine;
 pub mod epoll;
@@ -15,5 +16,6 @@ mod options;
 mod slots;
 pub mod socket;
 pub mod tls;
+mod tls_config;
 pub mod uring;
 pub mod worker;

@@ -11,7 +11,7 @@ use crossbeam_channel::{Receiver, Sender};
 use maitred_relay::action::{self, Patron};
 use maitred_relay::console::ConsoleAnswer;
 use maitred_relay::report::Report;
-use maitred_relay::route::Routes;
+use maitred_relay::route::{KnownUser, Routes};
 use maitred_relay::server::Server;
 
 use crate::backend::Waker;
@@ -36,7 +36,7 @@ pub enum WorkerMail {
     KillClient(u64, Sender<bool>),
     Reconnect(Option<String>),
     Leased(Option<String>, Sender<usize>),
-    UserAnswered(u64),
+    UserAnswered(u64, Option<Box<KnownUser>>),
     Console(u64, ConsoleAnswer),
     Report { with_connections: bool, reply: Sender<WorkerReport> },
     Drain,

@@ -574,7 +574,7 @@ impl Worker {
             WorkerMail::KillClient(client, reply) => drop(reply.send(self.relay.kill_client(now, client))),
             WorkerMail::Reconnect(database) => self.relay.reconnect(now, database.as_deref()),
             WorkerMail::Leased(database, reply) => drop(reply.send(self.relay.leased(database.as_deref()))),
-            WorkerMail::UserAnswered(token) => self.relay.user_answered(now, token),
+            WorkerMail::UserAnswered(token, user) => self.relay.user_answered(now, token, user.map(|user| *user)),
             WorkerMail::Console(client, answer) => self.relay.console_answered(now, client, &answer),
             WorkerMail::Report { with_connections, reply } => {
                 let report = WorkerReport {

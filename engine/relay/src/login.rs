@@ -196,12 +196,12 @@ impl Relay {
     }
 
     /// Python has said who the user is (or that nobody knows).
-    pub fn user_answered(&mut self, now: Time, token: u64) {
+    pub fn user_answered(&mut self, now: Time, token: u64, user: Option<KnownUser>) {
         self.now = now;
         if let Some(id) = self.client_by_public(token) {
-            let user = self.startup_of(id).map(|startup| startup.user.clone());
-            if let Some(user) = user {
-                let known = self.routes.user(&user).unwrap_or_default();
+            let name = self.startup_of(id).map(|startup| startup.user.clone());
+            if let Some(name) = name {
+                let known = self.routes.remember_user(&name, user);
                 self.judge(id, known);
                 self.client_login_steps(id);
             }

@@ -105,18 +105,15 @@ impl Routes {
         self.answers.lock().expect("answers").get(name).cloned().ok_or(())
     }
 
-    /// Remember what Python said about a user.
-    ///
-    /// # Errors
-    /// A verifier that cannot be read.
-    pub fn remember_user(&self, name: &str, user: Option<&User>) -> Result<(), String> {
-        let user = user.map(known_user).transpose()?.map(Arc::new);
+    /// Remember what Python said about a user; None: nobody knows it.
+    pub fn remember_user(&self, name: &str, user: Option<KnownUser>) -> Option<Arc<KnownUser>> {
+        let user = user.map(Arc::new);
         let mut answers = self.answers.lock().expect("answers");
         if answers.len() >= ANSWERS_KEPT {
             answers.clear();
         }
-        answers.insert(name.to_owned(), user);
-        Ok(())
+        answers.insert(name.to_owned(), user.clone());
+        user
     }
 
     /// The route of a pool that exists, as this snapshot has it; None: its database is gone.
@@ -180,7 +177,11 @@ impl PoolOverrides {
     }
 }
 
-fn known_user(user: &User) -> Result<KnownUser, String> {
+/// A user as login needs it.
+///
+/// # Errors
+/// A verifier that cannot be read.
+pub fn known_user(user: &User) -> Result<KnownUser, String> {
     let scram = match &user.scram {
         Some(text) => Some(scram::Verifier::parse(text).ok_or_else(|| {
             format!("users.{}: the SCRAM-SHA-256 verifier cannot be read; copy it whole from pg_authid", user.name)
