@@ -28,6 +28,7 @@ pytest_plugins = [
     "fix_certificates",
     "fix_network",
     "fix_maitred",
+    "fix_crowd",
 ]
 
 # Why: a hung test must not hang the run; nothing else depends on this figure.

@@ -23,6 +23,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from fix_postgres import Postgres, temporary_folder
 from fix_processes import eventually, free_port, open_descriptors, resident_bytes, start_bound
 from fix_wire import Closed, Wire

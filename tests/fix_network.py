@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from fix_wire import SSL_REQUEST
 
 _LINGER_RESET = struct.pack("ii", 1, 0)
@@ -219,9 +220,7 @@ def tls_front() -> Iterator[Callable[..., TlsFront]]:
     """Make TLS-speaking databases out of plain ones."""
     made: list[TlsFront] = []
 
-    def make(
-        port: int, context: ssl.SSLContext | None, host: str = "127.0.0.1"
-    ) -> TlsFront:
+    def make(port: int, context: ssl.SSLContext | None, host: str = "127.0.0.1") -> TlsFront:
         made.append(TlsFront(("127.0.0.1", port), context, host))
         return made[-1]
 

@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from fix_processes import eventually, free_port, has_ipv6, start_bound
 
 HBA = """

@@ -107,9 +107,7 @@ def parse(sql: str, name: str = "", types: tuple[int, ...] = ()) -> bytes:
     return message("P", text(name) + text(sql) + oids)
 
 
-def bind(
-    values: tuple[str | bytes | None, ...] = (), *, name: str = "", portal: str = ""
-) -> bytes:
+def bind(values: tuple[str | bytes | None, ...] = (), *, name: str = "", portal: str = "") -> bytes:
     body = text(portal) + text(name) + struct.pack("!HH", 0, len(values))
     for value in values:
         if value is None:
@@ -178,7 +176,13 @@ class Wire:
 
     def __post_init__(self) -> None:
         unix = isinstance(self.address, str)
-        family = socket.AF_UNIX if unix else socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
+        family = (
+            socket.AF_UNIX
+            if unix
+            else socket.AF_INET6
+            if ":" in self.address[0]
+            else socket.AF_INET
+        )
         self.socket = socket.socket(family, socket.SOCK_STREAM)
         self.socket.settimeout(self.timeout_s)
         if self.receive_buffer:
@@ -232,6 +236,13 @@ class Wire:
                 raise Closed(seen) from None
             if seen[-1].tag in tags:
                 return seen
+
+    def read_to_end_or(self, tag: str) -> list[Message]:
+        """Messages until the peer closes or says `tag`, whichever is first."""
+        try:
+            return self.read_until(tag)
+        except Closed as closed:
+            return closed.seen
 
     def read_to_end(self) -> list[Message]:
         """Messages until the peer closes."""

@@ -9,6 +9,7 @@ import threading
 
 import psycopg
 import pytest
+
 from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_processes import eventually
@@ -81,9 +82,7 @@ def test_cancel_while_idle_does_nothing(served: Maitred, mode: str) -> None:
             assert client.value("select 'untouched'") == "untouched"
 
 
-def test_cancel_with_a_wrong_key_does_nothing(
-    served: Maitred, _shared_postgres: Postgres
-) -> None:
+def test_cancel_with_a_wrong_key_does_nothing(served: Maitred, _shared_postgres: Postgres) -> None:
     with served.wire(database="transaction") as client:
         client.send(query("select pg_sleep(1), 'finished' /* wrong-key */"))
         eventually(lambda: runs(_shared_postgres, "wrong-key"))

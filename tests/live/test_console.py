@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+
 from fix_maitred import ConsoleError, Maitred, refusal
 from fix_postgres import Postgres
 from fix_processes import eventually
@@ -172,9 +173,7 @@ def test_kill_client(make_maitred: Callable[..., Maitred]) -> None:
     maitred = make_maitred()
     with maitred.wire(application_name="victim") as victim, maitred.wire() as other:
         (row,) = [
-            each
-            for each in maitred.console("SHOW CLIENTS")
-            if each["application_name"] == "victim"
+            each for each in maitred.console("SHOW CLIENTS") if each["application_name"] == "victim"
         ]
         maitred.console(f"KILL_CLIENT {row['id']}")
         assert victim.read_to_end()[-1].code == "57P01"
@@ -240,7 +239,9 @@ def test_http_endpoints(make_maitred: Callable[..., Maitred]) -> None:
         found = maitred.metrics()
     total = [value for name, value in found.items() if name.startswith("maitred_queries_total")]
     assert total == [7]
-    assert any(name.startswith("maitred_pool_servers") and value == 1 for name, value in found.items())
+    assert any(
+        name.startswith("maitred_pool_servers") and value == 1 for name, value in found.items()
+    )
 
 
 def test_metrics_have_help_and_no_duplicates(make_maitred: Callable[..., Maitred]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+
 from fix_maitred import Maitred
 from fix_wire import bind, execute, extended, message, parse, query, sync, tags, text
 

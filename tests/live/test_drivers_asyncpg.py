@@ -13,6 +13,7 @@ from typing import Any
 
 import asyncpg
 import pytest
+
 from fix_maitred import Maitred
 
 WITH_TRANSACTIONS = pytest.mark.parametrize("mode", ["transaction", "session"], indirect=True)
@@ -85,7 +86,9 @@ def test_nested_transactions_and_cursors(served: Maitred, mode: str) -> None:
             with pytest.raises(asyncpg.DivisionByZeroError):
                 async with client.transaction():
                     await client.execute("select 1/0")
-            found = [n async for (n,) in client.cursor("select generate_series(1, 100)", prefetch=9)]
+            found = [
+                n async for (n,) in client.cursor("select generate_series(1, 100)", prefetch=9)
+            ]
             assert found == list(range(1, 101))
 
     run(served, mode, body)

@@ -11,6 +11,7 @@ import io
 import pg8000.dbapi
 import pg8000.native
 import pytest
+
 from fix_maitred import Maitred
 
 WITH_TRANSACTIONS = pytest.mark.parametrize("mode", ["transaction", "session"], indirect=True)
@@ -61,9 +62,7 @@ def test_copy_from_and_to_a_stream(served: Maitred, mode: str) -> None:
 @WITH_TRANSACTIONS
 def test_dbapi_commits_and_rolls_back(served: Maitred, mode: str) -> None:
     table = f"booked_{mode}_{served.backend}"
-    with pg8000.dbapi.connect(
-        "app", host="127.0.0.1", port=served.port, database=mode
-    ) as client:
+    with pg8000.dbapi.connect("app", host="127.0.0.1", port=served.port, database=mode) as client:
         cursor = client.cursor()
         cursor.execute(f"drop table if exists {table}")
         cursor.execute(f"create table {table} (n int)")

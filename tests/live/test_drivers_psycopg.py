@@ -12,8 +12,9 @@ import uuid
 
 import psycopg
 import pytest
-from fix_maitred import Maitred
 from psycopg import sql
+
+from fix_maitred import Maitred
 
 WITH_TRANSACTIONS = pytest.mark.parametrize("mode", ["transaction", "session"], indirect=True)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_wire import (

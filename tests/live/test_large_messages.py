@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+
 from fix_maitred import Maitred
 from fix_wire import bind, describe, execute, message, parse, query, sync
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from fix_maitred import Maitred, names_setting, refusal
 from fix_postgres import Postgres
 from fix_processes import eventually

@@ -10,6 +10,7 @@ import struct
 from pathlib import Path
 
 import pytest
+
 from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_processes import free_port, has_ipv6
@@ -80,7 +81,9 @@ def test_second_maitred_on_the_same_port_says_so(make_maitred: object) -> None:
 
 @NEEDS_IPV6
 def test_database_by_ipv6(make_maitred: object, postgres: Postgres) -> None:
-    one = make_maitred({"databases": {"shop": {"url": f"postgres://app@[::1]:{postgres.port}/shop"}}})
+    one = make_maitred(
+        {"databases": {"shop": {"url": f"postgres://app@[::1]:{postgres.port}/shop"}}}
+    )
     with one.wire() as client:
         assert client.value("select inet_server_addr()") in ("::1", "::1/128")
 

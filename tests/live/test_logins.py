@@ -17,6 +17,7 @@ import asyncpg
 import pg8000.native
 import psycopg
 import pytest
+
 from fix_maitred import Maitred, refusal
 from fix_postgres import PASSWORD, Postgres
 from fix_wire import Closed, Wire, message, startup, text
@@ -53,9 +54,7 @@ WORKS = [
 ]
 
 
-def asking(
-    make_maitred: Callable[..., Maitred], method: str, secret: str, **more: Any
-) -> Maitred:
+def asking(make_maitred: Callable[..., Maitred], method: str, secret: str, **more: Any) -> Maitred:
     users = {"app": {"password": secret}, "other": {"password": secret}, "silent": {}}
     return make_maitred({"auth": {"method": method}, "users": users} | more)
 
@@ -140,7 +139,9 @@ def test_drivers_log_in(make_maitred: Callable[..., Maitred], method: str) -> No
 
 def test_password_with_letters_that_are_prepared(make_maitred: Callable[..., Maitred]) -> None:
     # Spec: RFC 4013; both spellings are the same password to SCRAM.
-    maitred = asking(make_maitred, "scram-sha-256", "pass\N{NO-BREAK SPACE}w\N{FULLWIDTH LATIN SMALL LETTER O}rd")
+    maitred = asking(
+        make_maitred, "scram-sha-256", "pass\N{NO-BREAK SPACE}w\N{FULLWIDTH LATIN SMALL LETTER O}rd"
+    )
     with maitred.connect(password="pass word") as client:
         assert client.execute("select 1").fetchone() == (1,)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+
 from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_wire import Wire, bind, close, describe, execute, extended, parse, query, sync, tags

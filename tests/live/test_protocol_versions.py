@@ -9,6 +9,7 @@ import struct
 
 import psycopg
 import pytest
+
 from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_wire import (
@@ -142,7 +143,9 @@ def test_startup_parameter_takes_effect_in_session_mode(
         assert other.value(f"show {name}") != shown
 
 
-def test_database_defaults_to_the_name_of_the_user(make_maitred: object, postgres: Postgres) -> None:
+def test_database_defaults_to_the_name_of_the_user(
+    make_maitred: object, postgres: Postgres
+) -> None:
     url = f"postgres://app@127.0.0.1:{postgres.port}/shop"
     maitred = make_maitred({"databases": {"app": {"url": url}}})
     with Wire(maitred.address) as client:

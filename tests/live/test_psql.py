@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_processes import eventually
@@ -178,9 +179,7 @@ def test_receiving_the_log(postgres: Postgres, make_maitred: object, tmp_path: P
 
 
 @pytest.mark.parametrize("program", ["pg_dump", "pg_isready"])
-def test_other_programs(
-    _shared_postgres: Postgres, served: Maitred, program: str
-) -> None:
+def test_other_programs(_shared_postgres: Postgres, served: Maitred, program: str) -> None:
     place = ["-h", "127.0.0.1", "-p", str(served.port), "-U", "app", "-d", "transaction"]
     more = ["--schema-only"] if program == "pg_dump" else []
     done = _shared_postgres.tool(program, *place, *more)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from fix_maitred import Maitred, refusal, toml
 from fix_postgres import Postgres
 from fix_processes import eventually, free_port
@@ -54,8 +55,10 @@ def test_bad_file_keeps_the_old_configuration(
         rest = toml({key: part for key, part in maitred.config.items() if key != "pool"})
         maitred.reload(f"{text}\n{rest}" if name == "not toml" else f"{rest}\n{text}")
         eventually(
-            lambda: maitred.file.name in maitred.log_text().split("ready", 1)[-1]
-            and told in maitred.log_text(),
+            lambda: (
+                maitred.file.name in maitred.log_text().split("ready", 1)[-1]
+                and told in maitred.log_text()
+            ),
             because="the log does not say what is wrong with which file",
         )
         assert has_pool_size(maitred, 3)

@@ -7,6 +7,7 @@ Run by pytest.
 from __future__ import annotations
 
 import pytest
+
 from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_wire import Closed, Wire, function_call, query, tags
@@ -144,9 +145,7 @@ def test_parameter_status_follows_the_setting(served: Maitred, mode: str) -> Non
 
 def test_notice_and_warning_are_passed_on(served: Maitred, mode: str) -> None:
     with served.wire(database=mode) as client:
-        seen = client.query(
-            "do $$ begin raise notice 'first'; raise warning 'second'; end $$"
-        )
+        seen = client.query("do $$ begin raise notice 'first'; raise warning 'second'; end $$")
         notices = [got.fields for got in seen if got.tag == "N"]
         assert [(each["S"], each["M"]) for each in notices] == [
             ("NOTICE", "first"),

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
+
 from fix_maitred import Maitred, names_setting
 from fix_network import Link
 from fix_postgres import Postgres
@@ -64,9 +65,11 @@ def test_query_timeout_cancels_the_query(
         assert names_setting(error.fields, "pool.query_timeout"), error.fields
         assert other.value("select 1") == "1"
     eventually(
-        lambda: not postgres.rows(
-            "select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active'"
-            " and pid <> pg_backend_pid()"
+        lambda: (
+            not postgres.rows(
+                "select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active'"
+                " and pid <> pg_backend_pid()"
+            )
         ),
         because="the query still runs on the database",
     )

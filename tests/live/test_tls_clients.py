@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
+
 from fix_certificates import Authority, Certificate
 from fix_maitred import Maitred
 from fix_postgres import Postgres
@@ -149,9 +150,7 @@ def test_direct_tls_needs_its_alpn(
 
 
 @pytest.mark.skipif(psycopg.pq.version() < 170000, reason="libpq is older than 17")
-def test_direct_tls_by_libpq(
-    make_maitred: Callable[..., Maitred], authority: Authority
-) -> None:
+def test_direct_tls_by_libpq(make_maitred: Callable[..., Maitred], authority: Authority) -> None:
     maitred = speaking_tls(make_maitred, authority)
     with maitred.connect(
         sslmode="verify-full", sslnegotiation="direct", sslrootcert=str(authority.certificate)
@@ -182,9 +181,7 @@ def test_cancel_over_tls(
         timer.join()
 
 
-def test_asyncpg_over_tls(
-    make_maitred: Callable[..., Maitred], authority: Authority
-) -> None:
+def test_asyncpg_over_tls(make_maitred: Callable[..., Maitred], authority: Authority) -> None:
     maitred = speaking_tls(make_maitred, authority)
 
     async def body() -> None:
@@ -250,7 +247,11 @@ def test_garbage_instead_of_a_handshake_hurts_nobody_else(
 ) -> None:
     maitred = speaking_tls(make_maitred, authority)
     with maitred.connect(sslmode="require") as bystander:
-        for garbage in (b"\x16\x03\x01\x00\x05hello", b"GET / HTTP/1.1\r\n\r\n", b"\x16" + b"\xff" * 60):
+        for garbage in (
+            b"\x16\x03\x01\x00\x05hello",
+            b"GET / HTTP/1.1\r\n\r\n",
+            b"\x16" + b"\xff" * 60,
+        ):
             with Wire(maitred.address) as client:
                 client.send(b"\0\0\0\x08\x04\xd2\x16\x2f")
                 assert client.take(1) == b"S"

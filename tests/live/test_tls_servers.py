@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
+
 from fix_certificates import Authority
 from fix_maitred import Maitred
 from fix_network import TlsFront
@@ -24,7 +25,11 @@ def behind(
 ) -> Maitred:
     url = f"postgres://app@{host}:{front.port}/shop"
     return make_maitred(
-        {"databases": {"shop": {"url": url}}, "tls": {"server": server}, "pool": {"queue_timeout": "4s"}}
+        {
+            "databases": {"shop": {"url": url}},
+            "tls": {"server": server},
+            "pool": {"queue_timeout": "4s"},
+        }
     )
 
 
@@ -96,9 +101,7 @@ def test_client_certificate_is_shown_to_the_database(
     authority: Authority,
     tls_front: Callable[..., TlsFront],
 ) -> None:
-    front = tls_front(
-        postgres.port, authority.server_context(authority.server(), ask_client=True)
-    )
+    front = tls_front(postgres.port, authority.server_context(authority.server(), ask_client=True))
     ours = authority.issue("maitred", stem="maitred-client")
     maitred = behind(
         make_maitred, front, mode="verify-full", ca=authority.certificate,
@@ -115,9 +118,7 @@ def test_direct_tls(
     tls_front: Callable[..., TlsFront],
 ) -> None:
     front = tls_front(postgres.port, authority.server_context(authority.server()))
-    maitred = behind(
-        make_maitred, front, mode="verify-full", ca=authority.certificate, direct=True
-    )
+    maitred = behind(make_maitred, front, mode="verify-full", ca=authority.certificate, direct=True)
     assert works(maitred)
     assert front.alpn == ["postgresql"]
     assert front.asked == 0
