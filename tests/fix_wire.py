@@ -176,14 +176,8 @@ class Wire:
 
     def __post_init__(self) -> None:
         unix = isinstance(self.address, str)
-        family = (
-            socket.AF_UNIX
-            if unix
-            else socket.AF_INET6
-            if ":" in self.address[0]
-            else socket.AF_INET
-        )
-        self.socket = socket.socket(family, socket.SOCK_STREAM)
+        inet = socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET
+        self.socket = socket.socket(socket.AF_UNIX if unix else inet, socket.SOCK_STREAM)
         self.socket.settimeout(self.timeout_s)
         if self.receive_buffer:
             # Why: must be set before connecting, or the window is already large.

@@ -67,8 +67,8 @@ def test_query_timeout_cancels_the_query(
     eventually(
         lambda: (
             not postgres.rows(
-                "select 1 from pg_stat_activity where query like '%pg_sleep(60)%' and state = 'active'"
-                " and pid <> pg_backend_pid()"
+                "select 1 from pg_stat_activity where query like '%pg_sleep(60)%'"
+                " and state = 'active' and pid <> pg_backend_pid()"
             )
         ),
         because="the query still runs on the database",

@@ -59,20 +59,16 @@ MATRIX = [
 ]
 
 
-@pytest.mark.parametrize(("mode", "speaks", "host", "known", "good", "encrypted"), MATRIX)
+@pytest.mark.parametrize("row", MATRIX, ids=str)
 def test_matrix_of_modes(
     make_maitred: Callable[..., Maitred],
     postgres: Postgres,
     authority: Authority,
     new_authority: Callable[[str], Authority],
     tls_front: Callable[..., TlsFront],
-    mode: str,
-    speaks: bool,
-    host: str,
-    known: bool,
-    good: bool,
-    encrypted: bool,
+    row: tuple[str, bool, str, bool, bool, bool],
 ) -> None:
+    mode, speaks, host, known, good, encrypted = row
     context = authority.server_context(authority.server()) if speaks else None
     front = tls_front(postgres.port, context, "0.0.0.0")
     trusted = authority if known else new_authority("unrelated")
