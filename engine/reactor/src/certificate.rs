@@ -13,12 +13,8 @@ use rustls::crypto::{
     verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key, CryptoProvider,
 };
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
-};
-use rustls::{
-    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Version};
 
 /// The certificates of a PEM text, in order.
@@ -40,7 +36,9 @@ pub(crate) fn chain_of(pem: &str, what: &str) -> Result<Vec<CertificateDer<'stat
 /// It holds none, or one that is encrypted or damaged; `what` names the setting.
 pub(crate) fn key_of(pem: &str, what: &str) -> Result<PrivateKeyDer<'static>, String> {
     if pem.contains("ENCRYPTED") {
-        return Err(format!("{what}: the key is encrypted: store it without a passphrase, readable by us only"));
+        return Err(format!(
+            "{what}: the key is encrypted: store it without a passphrase, readable by us only"
+        ));
     }
     PrivateKeyDer::from_pem_slice(pem.as_bytes())
         .map_err(|_| format!("{what}: no \"BEGIN PRIVATE KEY\" in it: give an unencrypted key in PEM form"))
@@ -80,8 +78,11 @@ pub(crate) fn end_point_hash(certificate: &CertificateDer<'_>) -> Option<Vec<u8>
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     let algorithm = match parsed.signature_algorithm.algorithm.to_id_string().as_str() {
         // md5, sha1 and sha256 with RSA; sha1 and sha256 with ECDSA.
-        "1.2.840.113549.1.1.4" | "1.2.840.113549.1.1.5" | "1.2.840.113549.1.1.11"
-        | "1.2.840.10045.4.1" | "1.2.840.10045.4.3.2" => &digest::SHA256,
+        "1.2.840.113549.1.1.4"
+        | "1.2.840.113549.1.1.5"
+        | "1.2.840.113549.1.1.11"
+        | "1.2.840.10045.4.1"
+        | "1.2.840.10045.4.3.2" => &digest::SHA256,
         "1.2.840.113549.1.1.12" | "1.2.840.10045.4.3.3" => &digest::SHA384,
         "1.2.840.113549.1.1.13" | "1.2.840.10045.4.3.4" => &digest::SHA512,
         "1.2.840.113549.1.1.10" => pss_hash(&parsed)?,
@@ -185,7 +186,8 @@ fn check_host(shown: &CertificateDer<'_>, name: &ServerName<'_>) -> Result<(), E
                 }
                 GeneralName::IPAddress(bytes) => {
                     let Some(address) = address_of(bytes) else { continue };
-                    matched |= matches!(name, ServerName::IpAddress(wanted) if IpAddr::from(*wanted) == address);
+                    matched |=
+                        matches!(name, ServerName::IpAddress(wanted) if IpAddr::from(*wanted) == address);
                     presented.push(address.to_string());
                 }
                 _ => {}

@@ -27,6 +27,8 @@ pub struct TlsSession {
     /// The application protocol must have been agreed upon.
     is_direct: bool,
     peer_ended: bool,
+    /// Why the session is over. Invariant: rustls is not asked again after an error of its own.
+    failure: Option<String>,
     /// For channel binding; None on the client side, where it is the peer's.
     own_hash: Option<Arc<[u8]>>,
 }
@@ -71,6 +73,7 @@ impl TlsSession {
             early: Vec::new(),
             is_direct,
             peer_ended: false,
+            failure: None,
             own_hash,
         }
     }
@@ -80,6 +83,9 @@ impl TlsSession {
     /// # Errors
     /// In words. The session is over; its output may hold an alert that tells the peer why.
     pub fn feed(&mut self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<(), String> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
         let handshaking = self.is_handshaking();
         self.partial.extend_from_slice(ciphertext);
         let mut turn = Turn { output: &mut self.output, plaintext, peer_ended: &mut self.peer_ended };
@@ -88,8 +94,7 @@ impl TlsSession {
             Side::Client(connection) => turn.run(connection.as_mut(), &mut self.partial),
         };
         if let Err(error) = result {
-            self.partial = Vec::new();
-            return Err(explain(&error, matches!(self.side, Side::Server(_))));
+            return self.fail(explain(&error, matches!(self.side, Side::Server(_))));
         }
         if handshaking && !self.is_handshaking() {
             self.handshake_done()?;
@@ -97,9 +102,19 @@ impl TlsSession {
         Ok(())
     }
 
+    fn fail(&mut self, failure: String) -> Result<(), String> {
+        self.partial = Vec::new();
+        self.early = Vec::new();
+        self.failure = Some(failure.clone());
+        Err(failure)
+    }
+
     fn handshake_done(&mut self) -> Result<(), String> {
         if self.is_direct && self.alpn().is_none() {
-            return Err("a session that begins with TLS at once must name the application protocol by ALPN".to_owned());
+            return self.fail(
+                "a session that begins with TLS at once must name the application protocol by ALPN"
+                    .to_owned(),
+            );
         }
         if !self.early.is_empty() {
             let early = std::mem::take(&mut self.early);
@@ -114,6 +129,9 @@ impl TlsSession {
     ///
     /// What is written during the handshake is kept, and becomes output when that is through.
     pub fn encrypt(&mut self, plaintext: &[u8], out: &mut Vec<u8>) {
+        if self.failure.is_some() {
+            return;
+        }
         if self.is_handshaking() {
             self.early.extend_from_slice(plaintext);
             return;
@@ -146,6 +164,9 @@ impl TlsSession {
     /// Append the words that end our side of the session.
     pub fn close_notify(&mut self, out: &mut Vec<u8>) {
         self.take_output(out);
+        if self.failure.is_some() {
+            return;
+        }
         match &mut self.side {
             Side::Server(connection) => farewell(connection.as_mut(), &mut self.partial, out),
             Side::Client(connection) => farewell(connection.as_mut(), &mut self.partial, out),
@@ -161,9 +182,7 @@ impl TlsSession {
     pub fn server_end_point_hash(&self) -> Option<Vec<u8>> {
         match &self.side {
             Side::Server(_) => self.own_hash.as_deref().map(<[u8]>::to_vec),
-            Side::Client(connection) => {
-                certificate::end_point_hash(connection.peer_certificates()?.first()?)
-            }
+            Side::Client(connection) => certificate::end_point_hash(connection.peer_certificates()?.first()?),
         }
     }
 
@@ -199,6 +218,7 @@ impl TlsSession {
 trait Records {
     type Data;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data>;
+    fn has_output(&self) -> bool;
 }
 
 impl Records for UnbufferedServerConnection {
@@ -206,12 +226,18 @@ impl Records for UnbufferedServerConnection {
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
     }
+    fn has_output(&self) -> bool {
+        self.wants_write()
+    }
 }
 
 impl Records for UnbufferedClientConnection {
     type Data = ClientConnectionData;
     fn process<'c, 'i>(&'c mut self, incoming: &'i mut [u8]) -> UnbufferedStatus<'c, 'i, Self::Data> {
         self.process_tls_records(incoming)
+    }
+    fn has_output(&self) -> bool {
+        self.wants_write()
     }
 }
 
@@ -235,7 +261,7 @@ impl Turn<'_> {
                 Ok(false) => break Ok(()),
                 Err(error) => {
                     // Why: an error leaves an alert behind, which the peer should see.
-                    self.collect_alert(connection);
+                    self.collect_alert(connection, &mut partial[used..]);
                     break Err(error);
                 }
             }
@@ -279,10 +305,10 @@ impl Turn<'_> {
         }
     }
 
-    fn collect_alert<C: Records>(&mut self, connection: &mut C) {
-        while let Ok(state @ (ConnectionState::EncodeTlsData(_) | ConnectionState::TransmitTlsData(_))) =
-            connection.process(&mut []).state
-        {
+    /// Invariant: rustls hands out all that it wants to write before it looks at bytes again.
+    fn collect_alert<C: Records>(&mut self, connection: &mut C, rest: &mut [u8]) {
+        while connection.has_output() {
+            let Ok(state) = connection.process(rest).state else { return };
             self.step(state);
         }
     }
@@ -377,7 +403,9 @@ fn explain_alert(alert: AlertDescription, peer: &str) -> String {
         AlertDescription::CertificateExpired => "finds our certificate expired",
         AlertDescription::CertificateRequired => "asks for a certificate, and we showed none",
         AlertDescription::ProtocolVersion => "speaks none of our TLS versions",
-        AlertDescription::HandshakeFailure => "has no cipher or key in common with us, or misses a certificate",
+        AlertDescription::HandshakeFailure => {
+            "has no cipher or key in common with us, or misses a certificate"
+        }
         AlertDescription::NoApplicationProtocol => "does not speak our application protocol",
         AlertDescription::UnrecognisedName => "does not know the host name that we asked for",
         other => return format!("the {peer} gave up ({other:?})"),
@@ -387,7 +415,9 @@ fn explain_alert(alert: AlertDescription, peer: &str) -> String {
 
 fn explain_certificate(cause: &CertificateError, peer: &str) -> String {
     let words = match cause {
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => "has expired: renew it".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "has expired: renew it".to_owned()
+        }
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             "is not valid yet: compare the clocks".to_owned()
         }
@@ -402,9 +432,7 @@ fn explain_certificate(cause: &CertificateError, peer: &str) -> String {
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
             "is made for another purpose".to_owned()
         }
-        CertificateError::BadEncoding => {
-            "cannot be read: it must be X.509 version 3".to_owned()
-        }
+        CertificateError::BadEncoding => "cannot be read: it must be X.509 version 3".to_owned(),
         CertificateError::BadSignature => "has a wrong signature".to_owned(),
         other => format!("is not acceptable ({other:?})"),
     };
