@@ -110,4 +110,4 @@ def _function(name: str, user: str, database: str) -> dict[str, Any]:
 def _one(column: str, value: str, kind: str = "text") -> dict[str, Any]:
     # Why: not `columns(column)`, a name such as ?column? or one with a colon must stay whole.
     table = Table.of(columns("value"), [{"value": value}]).answer()
-    return table | {"columns": [[column, kind]], "tag": "SELECT 1"}
+    return table | {"columns": [(column, kind)], "tag": "SELECT 1"}

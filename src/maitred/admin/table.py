@@ -42,7 +42,7 @@ class Table:
     def answer(self) -> dict[str, Any]:
         """Return what `answer_console` takes."""
         return {
-            "columns": [[column.name, column.kind] for column in self.columns],
+            "columns": [(column.name, column.kind) for column in self.columns],
             "rows": [[_text(row[column.name]) for column in self.columns] for row in self.rows],
             "tag": "SHOW",
         }
