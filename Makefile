@@ -24,6 +24,7 @@ RUST := $(shell find engine -name target -prune -o -type f \( -name '*.rs' -o -n
 
 export PIP_CONSTRAINT := $(abspath $(LOCK))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_QUIET := 1
 
 .PHONY: help build demo test test-rust test-python lint fmt bench fuzz docs clean
 
@@ -90,6 +91,10 @@ fmt: $(STATE)/dev ## reformat everything
 
 bench: build $(STATE)/extra-demo $(STATE)/extra-bench ## compare with PgBouncer, side by side
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+fuzz: | $(STATE)/venv ## each decoder for FUZZ_SECONDS (30); tests/fuzz/README.md has the guided way
+	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release --locked --manifest-path engine/Cargo.toml \
+		-p maitred-wire --test fuzz -- --nocapture
 
 docs: $(STATE)/dev ## the reference pages, out of the code's own tables
 	PYTHONPATH=src $(BIN)/python -m maitred.reference docs/reference
