@@ -129,7 +129,7 @@ def _serve(options: argparse.Namespace) -> int:
 
 def _check(options: argparse.Namespace) -> int:
     prepared = prepare(Source(file=options.config), Verifiers())
-    for warning in prepared.config.warnings:
+    for warning in prepared.warnings:
         print(f"{options.config}: warning: {warning}", file=sys.stderr)
     if options.show:
         for one in prepared.config.effective:

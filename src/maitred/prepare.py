@@ -41,6 +41,11 @@ class Prepared:
     config: Config
     directory: Directory
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What works but may surprise."""
+        return (*self.config.warnings, *self.directory.warnings)
+
     def snapshot(self, number: int, disabled: Collection[str] = ()) -> dict[str, Any]:
         """Return what the engine takes."""
         return snapshot.build(

@@ -35,9 +35,6 @@ from maitred.watch import changes
 
 Rows = list[dict[str, Any]]
 
-# Why: the engine itself ends the drain at its limit; this is for an engine that does not.
-_DRAIN_GRACE_S = 2.0
-
 
 class Phase(Enum):
     """Where in its life the program is."""
@@ -75,7 +72,7 @@ class Supervisor:
         snapshot = await self._revisions.first()
         config = self.config
         log.set_up(level=config.log_level, form=config.log_format)
-        for warning in config.warnings:
+        for warning in self._revisions.prepared.warnings:
             log.write(logging.WARNING, warning)
         engine = Engine(snapshot, workers=config.workers, backend=config.backend)
         self._engine_or_none = engine
@@ -154,7 +151,7 @@ class Supervisor:
         self._enter(Phase.DRAINING)
         await _first_of(self._quick, timeout_s=config.drain_delay_ms / 1000)
         engine.drain()
-        timeout_s = limit_ms / 1000 + _DRAIN_GRACE_S if limit_ms else None
+        timeout_s = limit_ms / 1000 if limit_ms else None
         await _first_of(self._quick, self._drained, timeout_s=timeout_s)
         if not self._drained.is_set():
             log.write(logging.WARNING, "clients were still there when draining ended")
@@ -165,6 +162,8 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         engine.unwatch(loop)
+        # Why: who is still here is told 57P01 instead of finding the line dead.
+        await asyncio.to_thread(engine.kill, None)
         await asyncio.to_thread(engine.stop)
         await self._http.stop()
         log.write(logging.INFO, "stopped")

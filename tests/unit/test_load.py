@@ -129,12 +129,9 @@ x = 1
         ("[nonsense]\nx = 1\n" + GOOD, 2, "nonsense.x is not a setting"),
         ("[pool\n", 1, "not valid TOML"),
         ("x = 1\nx = 2\n", 2, "not valid TOML"),
-        ("[auth]\nmethod = 'md5'\n" + GOOD.replace("hello", "SCRAM-SHA-256$1:AA==$AA==:AA=="), 6,
-         "md5 cannot be spoken"),
         (GOOD.replace("hello", "md5" + "0" * 32), 4, "scram-sha-256 cannot be spoken"),
         (GOOD.replace("hello", "env:MAITRED_NOT_THERE"), 4, "MAITRED_NOT_THERE is not set"),
         (GOOD.replace("hello", "file:none.txt"), 4, "No such file"),
-        (GOOD.replace('password = "hello"', ""), 3, "has no password"),
         ("[databases.maitred]\nurl = 'postgres://h/x'\n" + GOOD, 1, "name of the console"),
         ("[listen]\nadmin = '127.0.0.1:6432'\n" + GOOD, 2, "which listen.postgres has already"),
         ("[listen]\npostgres = []\n" + GOOD, 2, "names no address"),
@@ -226,6 +223,11 @@ def test_what_surprises_is_a_warning(read: Read) -> None:
     assert len(config.warnings) == 4
     for part in ("anybody may log in", "metrics are readable", "wait for ever", "pool.min_size"):
         assert part in told
+
+
+def test_a_user_without_a_password_is_a_warning(read: Read) -> None:
+    config = read(GOOD + "[users.other]\nadmin = true\n")
+    assert config.warnings == ("users.other has no password, so nobody can log in by that name",)
 
 
 def test_a_url_alone_is_a_configuration() -> None:

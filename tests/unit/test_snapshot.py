@@ -13,7 +13,7 @@ import pytest
 
 from maitred.auth.store import Verifiers
 from maitred.config.load import Layer
-from maitred.config.schema import LIMITS, LISTEN, POOL
+from maitred.config.schema import LIMITS, LISTEN, POOL, SETTINGS
 from maitred.config.setting import Scope
 from maitred.prepare import Source, prepare
 
@@ -72,6 +72,41 @@ def test_every_field_of_the_struct_is_there(
     for step in path:
         part = part[step]
     assert set(part) == rust_fields(struct)
+
+
+def rust_words(name: str, convention: str) -> set[str]:
+    """The words of an enum, as serde spells its variants by `convention`."""
+    text = SNAPSHOT.read_text()
+    found = re.search(
+        rf'rename_all = "{convention}"\)\]\npub enum {name} \{{(.*?)\n\}}', text, re.DOTALL
+    )
+    assert found, f"snapshot.rs has no enum {name} in {convention}"
+    variants = re.findall(r"^    (\w+),", found[1], re.MULTILINE)
+    joint = "-" if convention == "kebab-case" else ""
+    return {re.sub(r"(?<=.)(?=[A-Z])", joint, one).lower() for one in variants}
+
+
+@pytest.mark.parametrize(
+    ("name", "enum", "convention"),
+    [
+        ("tls.client.mode", "SslMode", "kebab-case"),
+        ("tls.server.mode", "SslMode", "kebab-case"),
+        ("pool.mode", "PoolMode", "lowercase"),
+        ("pool.when_down", "WhenDown", "lowercase"),
+    ],
+)
+def test_choices_are_the_words_of_the_engine(name: str, enum: str, convention: str) -> None:
+    assert set(SETTINGS[name].choices) == rust_words(enum, convention)
+
+
+@pytest.mark.parametrize("method", SETTINGS["auth.method"].choices)
+def test_a_method_arrives_in_the_engines_word(method: str, tmp_path: Path) -> None:
+    text = TEXT.replace('"require"', '"verify-full"\nca = "cert.pem"', 1)
+    (tmp_path / "cert.pem").write_text(PEM)
+    (tmp_path / "key.pem").write_text(KEY)
+    (tmp_path / "maitred.toml").write_text(f'auth.method = "{method}"\n{text}')
+    prepared = prepare(Source(file=tmp_path / "maitred.toml"), Verifiers())
+    assert prepared.snapshot(1)["auth"]["method"] in rust_words("AuthMethod", "kebab-case")
 
 
 def test_values_arrive(snapshot: dict[str, Any]) -> None:

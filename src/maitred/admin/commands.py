@@ -88,8 +88,6 @@ async def _pause(desk: Desk, words: Words) -> str:
     words, timeout_s = _timeout(words, syntax)
     database = _database(desk, words, syntax=syntax)
     operations = desk.operations
-    if operations.paused(database):
-        raise ConsoleState("it is paused already", hint="RESUME ends it.")
     operations.pause(database)
     before = desk.resumed(database)
     try:

@@ -52,6 +52,7 @@ class Directory:
     on_request: Mapping[str, Secret]
     limits: tuple[int, int]
     verifiers: Verifiers
+    warnings: tuple[str, ...] = ()
 
     @property
     def ask_unknown(self) -> bool:
@@ -74,6 +75,7 @@ def gather(config: Config, verifiers: Verifiers) -> Directory:
         ConfigInvalid: the userlist or a stored password cannot be read.
     """
     problems: list[Problem] = []
+    warnings: list[str] = []
     listed: list[Shape] = []
     on_request: dict[str, Secret] = {}
     from_file = userlist.read(config.userlist) if config.userlist else {}
@@ -83,9 +85,10 @@ def gather(config: Config, verifiers: Verifiers) -> Directory:
         password, place = user.password, user.place
         if password is None and user.name in from_file:
             password, place = from_file[user.name]
-        if password is None and config.auth_method not in ("trust", "cert"):
-            text = f"users.{user.name} has no password, and auth.userlist does not know the user"
-            problems.append(Problem(place.file, place.line, text))
+        if password is None and config.userlist and config.auth_method not in ("trust", "cert"):
+            warnings.append(
+                f"users.{user.name} has no password, and auth.userlist does not know the user"
+            )
         if password:
             current.add((user.name, password))
         _try(problems, place, user.name, lambda u=user, p=password: listed.append(
@@ -110,7 +113,7 @@ def gather(config: Config, verifiers: Verifiers) -> Directory:
     if problems:
         raise ConfigInvalid(problems)
     verifiers.keep_only(current)
-    return Directory(tuple(listed), on_request, config.user_limits, verifiers)
+    return Directory(tuple(listed), on_request, config.user_limits, verifiers, tuple(warnings))
 
 
 def _try(problems: list[Problem], place: Place, user: str, act: Callable[[], None]) -> None:

@@ -13,6 +13,9 @@ from maitred.model import Address, Config, Database, Endpoint, Tls
 
 Shape = dict[str, Any]
 
+# Why: the engine's decoder derives its words from names of variants, ScramSha256 here.
+_METHODS = {"scram-sha-256": "scram-sha256"}
+
 
 def build(
     config: Config,
@@ -48,7 +51,10 @@ def build(
             _database(one, position[one.endpoint], one.name in disabled) for one in config.databases
         ],
         "users": list(users),
-        "auth": {"method": config.auth_method, "ask_unknown": ask_unknown},
+        "auth": {
+            "method": _METHODS.get(config.auth_method, config.auth_method),
+            "ask_unknown": ask_unknown,
+        },
         "limits": dict(config.limits),
         "console_names": list(config.console_names),
         "slow_query_ms": config.slow_query_ms,
