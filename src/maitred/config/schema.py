@@ -263,8 +263,8 @@ AUTH = (
     Setting(
         name="auth.method", kind=Kind.CHOICE, default="scram-sha-256",
         choices=("trust", "password", "md5", "scram-sha-256", "cert"),
-        meaning="How clients prove who they are; trust lets in any name, md5 speaks SCRAM with users"
-        " of whom only a verifier is known.",
+        meaning="How clients prove who they are; trust lets in any name, md5 speaks SCRAM with"
+        " users of whom only a verifier is known.",
         neighbour="`users.NAME.password`; `cert` needs `tls.client.mode`", pgbouncer="auth_type",
     ),
     Setting(
