@@ -217,7 +217,7 @@ async def test_config_has_the_names_that_exporters_read(console: Console) -> Non
 async def test_databases_tell_limits_and_use(console: Console) -> None:
     (database,) = await rows(console, "SHOW DATABASES")
     assert (database["host"], database["port"], database["force_user"]) == ("db1", "5432", "app")
-    assert (database["current_connections"], database["current_client_connections"]) == ("7", "10")
+    assert (database["current_connections"], database["current_client_connections"]) == ("6", "10")
     assert (database["server_lifetime"], database["disabled"]) == ("3600", "0")
 
 

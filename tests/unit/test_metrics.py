@@ -5,14 +5,27 @@ The reports are the test's. Run by pytest.
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from maitred.metrics.catalog import CATALOG, COUNTERS, POOLS, REPORTS, STATS, WORKERS, Metric, Sort
+from maitred.metrics.catalog import (
+    CATALOG,
+    COUNTERS,
+    IN_OTHER_REPORTS,
+    POOLS,
+    REPORTS,
+    STATS,
+    WORKERS,
+    Metric,
+    Sort,
+)
 from maitred.metrics.expose import Facts, exposition
 
+REPORT_RS = Path(__file__).parents[2] / "engine/relay/src/report.rs"
 FACTS = Facts("1.2.3", "epoll", True, 7, 2, 1)
 ROWS = [metric for _, rows in CATALOG for metric in rows]
 
@@ -21,15 +34,22 @@ def _row(metrics: tuple[Metric, ...], **labels: Any) -> dict[str, Any]:
     return {metric.field: number for number, metric in enumerate(metrics, 1)} | labels
 
 
-POOL = _row(POOLS, database="shop", user="app", endpoint="db1:5432")
+POOL = _row(POOLS, database="shop", user="app", endpoint="db1:5432", mode="session")
 REPORT: dict[str, list[dict[str, Any]]] = {
     "pools": [POOL],
     "stats": [_row(STATS, database="shop")],
     "workers": [_row(WORKERS, worker=0)],
     "waits": [{"database": "shop", "buckets": [[0, 5], [90, 1], [127, 2], [2**40, 3]]}],
     "counters": [
-        {"name": "client_ends", "labels": {"reason": "quit"}, "value": 3},
-        {"name": "client_ends", "labels": {"reason": "killed"}, "value": 4},
+        {"name": "clients_closed", "labels": {"reason": "quit"}, "value": 3},
+        {"name": "clients_closed", "labels": {"reason": "killed"}, "value": 4},
+        {"name": "servers_closed", "labels": {"reason": "doubt"}, "value": 5},
+        {"name": "servers_opened", "labels": {}, "value": 6},
+        {"name": "servers_moved", "labels": {}, "value": 7},
+        {"name": "login_failures", "labels": {}, "value": 8},
+        {"name": "cancel_requests", "labels": {}, "value": 9},
+        {"name": "logins_under_way", "labels": {}, "value": 10},
+        {"name": "clients", "labels": {}, "value": 11},
     ],
 }
 
@@ -48,9 +68,7 @@ def samples() -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
 def test_every_row_of_the_catalogue_is_exposed(samples: dict[Any, float]) -> None:
     names = {name for name, _ in samples}
     expected = {
-        metric.name + ("_bucket" if metric.sort is Sort.HISTOGRAM else "")
-        for metric in ROWS
-        if metric is not COUNTERS
+        metric.name + ("_bucket" if metric.sort is Sort.HISTOGRAM else "") for metric in ROWS
     }
     assert expected <= names
 
@@ -58,10 +76,9 @@ def test_every_row_of_the_catalogue_is_exposed(samples: dict[Any, float]) -> Non
 def test_nothing_else_is_exposed(samples: dict[Any, float]) -> None:
     known = {metric.name for metric in ROWS}
     for name, _ in samples:
-        is_engine = name.startswith("maitred_engine_")
         is_process = name.startswith("process_")
         histogram = name.rpartition("_")[0]
-        assert name in known or histogram in known or is_engine or is_process, name
+        assert name in known or histogram in known or is_process, name
 
 
 @pytest.mark.parametrize("metric", [*POOLS, *STATS, *WORKERS], ids=lambda one: one.name + one.state)
@@ -88,7 +105,15 @@ def test_waits_are_a_cumulative_histogram_of_fixed_buckets(samples: dict[Any, fl
 
 def test_the_engines_own_counters_keep_their_labels(samples: dict[Any, float]) -> None:
     quit_ = frozenset({("reason", "quit")})
-    assert samples["maitred_engine_client_ends_total", quit_] == 3
+    assert samples["maitred_clients_closed_total", quit_] == 3
+    assert samples["maitred_servers_moved_total", frozenset()] == 7
+    assert samples["maitred_logins_under_way", frozenset()] == 10
+
+
+def test_every_counter_of_the_engine_has_a_row() -> None:
+    text = REPORT_RS.read_text()
+    named = set(re.findall(r'(?:plain|by_reason)\("(\w+)"', text))
+    assert named == {metric.field for metric in COUNTERS} | set(IN_OTHER_REPORTS)
 
 
 def test_facts_of_the_control_plane(samples: dict[Any, float]) -> None:

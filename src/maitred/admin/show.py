@@ -328,7 +328,8 @@ def _of(pools: Rows, database: Database) -> Rows:
 
 
 def _servers(row: Mapping[str, Any]) -> int:
-    states = ("active", "idle", "opening", "closing", "cancelling")
+    # Why: a server that delivers a cancel request is in one of these states as well.
+    states = ("active", "idle", "opening", "closing")
     return sum(row[f"servers_{state}"] for state in states)
 
 

@@ -37,7 +37,8 @@ class Metric:
     state: str = ""
 
 
-_POOL = ("database", "user", "endpoint")
+# Why: a reload may change the mode, and both pools live on until the old one is empty.
+_POOL = ("database", "user", "endpoint", "mode")
 _US = 1e-6
 
 
@@ -97,6 +98,18 @@ STATS = (
     _total("binds", "binds", "binds", "Bind messages from clients."),
     _total("logins", "clients", "logins", "Clients that logged in."),
     _total("client_errors", "errors", "client_errors", "Errors that maitred itself gave clients."),
+    _total(
+        "queue_timeouts", "clients", "queue_timeouts",
+        "Clients that waited for longer than `pool.queue_timeout`.",
+    ),
+    _total(
+        "queue_refusals", "clients", "queue_refusals",
+        "Clients refused because `pool.queue_length` was reached.",
+    ),
+    _total(
+        "healed_statements", "statements", "healed",
+        "Statements prepared anew after a schema change, unnoticed by the client.",
+    ),
 )  # fmt: skip
 
 WAITS = Metric(
@@ -126,11 +139,27 @@ WORKERS = (
     ),
 )  # fmt: skip
 
-COUNTERS = Metric(
-    "maitred_engine_NAME_total", Sort.COUNTER, "", ("as the engine gives them",),
-    "Whatever else the engine counts, under the engine's name of it; see the next table.",
-    "counters", "value",
+
+def _counter(name: str, unit: str, meaning: str, labels: tuple[str, ...] = ()) -> Metric:
+    return Metric(f"maitred_{name}_total", Sort.COUNTER, unit, labels, meaning, "counters", name)
+
+
+COUNTERS = (
+    _counter("clients_closed", "clients", "Clients that left or were closed.", ("reason",)),
+    _counter("servers_closed", "servers", "Servers that were closed.", ("reason",)),
+    _counter("servers_opened", "servers", "Servers that logged in."),
+    _counter("servers_moved", "servers", "Idle servers that went from one worker to another."),
+    _counter("login_failures", "clients", "Clients that could not log in."),
+    _counter("cancel_requests", "requests", "Requests to cancel a query."),
+    Metric(
+        "maitred_logins_under_way", Sort.GAUGE, "clients", (), "Clients that are logging in now.",
+        "counters", "logins_under_way",
+    ),
 )  # fmt: skip
+"""Here `field` is the engine's name of the counter."""
+
+IN_OTHER_REPORTS = ("clients", "servers")
+"""Counters of the engine that the workers' report has already."""
 
 CONTROL = (
     Metric("maitred_info", Sort.GAUGE, "", ("version", "backend"), "1; what is running."),
@@ -151,7 +180,7 @@ CATALOG: tuple[tuple[str, tuple[Metric, ...]], ...] = (
     ("Pools", POOLS),
     ("Databases", (*STATS, WAITS)),
     ("Workers", WORKERS),
-    ("The engine's own counters", (COUNTERS,)),
+    ("Comings and goings", COUNTERS),
     ("Control plane", CONTROL),
 )
 

@@ -6,7 +6,6 @@ each GET of /metrics.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -74,13 +73,13 @@ class _Once(Collector):
         yield from _tables((*POOLS, *STATS, *WORKERS), self._reports)
         sums_us = {row["database"]: row["wait_us"] for row in self._reports.get("stats", [])}
         yield _waits(self._reports.get(WAITS.report, []), sums_us)
-        yield from _counters(self._reports.get(COUNTERS.report, []))
+        yield from _counters(self._reports.get("counters", []))
         yield from _control(self._facts)
 
 
-def _family(metric: Metric, name: str | None = None) -> GaugeMetricFamily | CounterMetricFamily:
+def _family(metric: Metric) -> GaugeMetricFamily | CounterMetricFamily:
     make = CounterMetricFamily if metric.sort is Sort.COUNTER else GaugeMetricFamily
-    return make(name or metric.name, metric.meaning, labels=metric.labels)
+    return make(metric.name, metric.meaning, labels=metric.labels)
 
 
 def _tables(metrics: Iterable[Metric], reports: Reports) -> Iterator[Family]:
@@ -115,16 +114,13 @@ def _waits(rows: Iterable[Mapping[str, Any]], sums_us: Mapping[str, int]) -> Fam
 
 
 def _counters(rows: Iterable[Mapping[str, Any]]) -> Iterator[Family]:
-    families: dict[str, CounterMetricFamily] = {}
+    families = {metric.field: _family(metric) for metric in COUNTERS}
+    labels = {metric.field: metric.labels for metric in COUNTERS}
     for row in rows:
-        labels: Mapping[str, str] = row["labels"]
-        word = re.sub(r"[^a-zA-Z0-9_]", "_", row["name"]).removesuffix("_total")
-        name = COUNTERS.name.replace("NAME", word)
-        family = families.get(name)
-        if family is None:
-            meaning = f"Counted by the engine: {row['name']}."
-            family = families[name] = CounterMetricFamily(name, meaning, labels=list(labels))
-        family.add_metric([str(value) for value in labels.values()], float(row["value"]))
+        family = families.get(row["name"])
+        if family is not None:
+            values = [row["labels"][label] for label in labels[row["name"]]]
+            family.add_metric(values, float(row["value"]))
     yield from families.values()
 
 
