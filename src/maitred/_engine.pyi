@@ -29,6 +29,10 @@ class Engine:
     @property
     def backend(self) -> str: ...
     @property
+    def backend_note(self) -> str | None:
+        """Why it is not the back end that was preferred."""
+
+    @property
     def workers(self) -> int: ...
     def addresses(self) -> list[str]:
         """Where it listens, ports resolved: "127.0.0.1:6432", "[::1]:6432" or "/path/.s.PGSQL.6432"."""

@@ -37,6 +37,11 @@ class Engine:
         return self._native.backend
 
     @property
+    def backend_note(self) -> str | None:
+        """Why it is not the back end that was preferred."""
+        return self._native.backend_note
+
+    @property
     def workers(self) -> int:
         """Worker threads."""
         return self._native.workers

@@ -104,6 +104,8 @@ class Supervisor:
 
     def _announce(self, engine: Engine, admin: str | None) -> None:
         addresses = engine.addresses()
+        if engine.backend_note:
+            log.write(logging.INFO, engine.backend_note)
         log.write(
             logging.INFO,
             "ready",

@@ -46,7 +46,7 @@ REPORTS: dict[str, list[dict[str, Any]]] = {
     "stats": [STATS],
     "waits": [{"database": "shop", "buckets": [[100, 50], [1000, 49], [9999, 1]]}],
     "workers": [{"worker": 0, "clients": 12, "servers": 7, "loops": 1, "backend": "epoll"}],
-    "counters": [],
+    "counters": [{"name": "logins_under_way", "labels": {}, "value": 3}],
 }
 
 # Spec: PgBouncer 1.25, admin.c: names and order.
@@ -394,3 +394,9 @@ async def test_version_is_maitreds(console: Console) -> None:
     (row,) = await rows(console, "SHOW VERSION")
     assert str(row["version"]).startswith("maitred ")
     assert "maitred" in (await ask(console, "select version()"))["rows"][0][0]
+
+
+async def test_lists_count(console: Console) -> None:
+    found = {row["list"]: row["items"] for row in await rows(console, "SHOW LISTS")}
+    assert (found["databases"], found["pools"], found["used_clients"]) == ("1", "1", "10")
+    assert (found["login_clients"], found["free_servers"], found["used_servers"]) == ("3", "2", "4")

@@ -209,7 +209,7 @@ class Show:
             "peer_pools": 0,
             "free_clients": 0,
             "used_clients": logged_in,
-            "login_clients": sum(row["clients"] for row in await report("workers")) - logged_in,
+            "login_clients": _counter(await report("counters"), "logins_under_way"),
             "free_servers": idle,
             "used_servers": sum(_servers(row) for row in pools) - idle,
             "dns_names": 0,
@@ -217,7 +217,7 @@ class Show:
             "dns_queries": 0,
             "dns_pending": 0,
         }
-        rows = [{"list": name, "items": max(count, 0)} for name, count in counts.items()]
+        rows = [{"list": name, "items": count} for name, count in counts.items()]
         return Table.of(LISTS, rows)
 
     async def state(self) -> Table:
@@ -392,6 +392,10 @@ def _quantile(buckets: Iterable[tuple[int, int]], total: int, part: float) -> in
         if count and seen >= part * total:
             return upper_us
     return 0
+
+
+def _counter(rows: Rows, name: str) -> int:
+    return sum(row["value"] for row in rows if row["name"] == name)
 
 
 def _int(value: object) -> int | None:
