@@ -25,8 +25,14 @@ pub enum Action {
     FlushClient(ClientId),
     FlushServer(ServerId),
     /// Write what is left, then close. The relay has forgotten the client.
-    CloseClient { client: ClientId, last_words: Vec<u8> },
-    CloseServer { server: ServerId, last_words: Vec<u8> },
+    CloseClient {
+        client: ClientId,
+        last_words: Vec<u8>,
+    },
+    CloseServer {
+        server: ServerId,
+        last_words: Vec<u8>,
+    },
     /// Stop or go on reading.
     PauseClient(ClientId),
     ResumeClient(ClientId),
@@ -36,16 +42,33 @@ pub enum Action {
     StartClientTls(ClientId),
     StartServerTls(ServerId),
     /// Connect; answer with `server_connected` or `server_closed`.
-    OpenServer { server: ServerId, endpoint: Arc<Endpoint>, timeout_ms: u64 },
+    OpenServer {
+        server: ServerId,
+        endpoint: Arc<Endpoint>,
+        timeout_ms: u64,
+    },
     /// Connect to the same address as `server`, send the cancel request, wait for the peer to
     /// close, then answer with `cancel_done`.
-    OpenCancel { server: ServerId, endpoint: Arc<Endpoint>, key: CancelKey },
+    OpenCancel {
+        server: ServerId,
+        endpoint: Arc<Endpoint>,
+        key: CancelKey,
+    },
     /// Run elsewhere; answer with `errand_done`.
-    Errand { patron: Patron, errand: Errand },
+    Errand {
+        patron: Patron,
+        errand: Errand,
+    },
     /// For another worker's relay.
-    Mail { to: WorkerId, mail: Mail },
+    Mail {
+        to: WorkerId,
+        mail: Mail,
+    },
     /// Detach the socket and send it with the parcel.
-    MoveServer { server: ServerId, to: WorkerId },
+    MoveServer {
+        server: ServerId,
+        to: WorkerId,
+    },
     /// For Python.
     Tell(Event),
 }
@@ -54,30 +77,97 @@ pub enum Action {
 #[derive(Debug)]
 pub enum Mail {
     /// Somebody waits on `from`: hand over an idle server of the pool if you have one to spare.
-    Want { pool: Arc<PoolShared>, from: WorkerId },
+    Want {
+        pool: Arc<PoolShared>,
+        from: WorkerId,
+    },
     /// A server changes worker; its socket travels beside it.
     Parcel(Box<Server>),
     /// Something about the pool changed (a place in the budget, a failure, a pause): look again.
-    Nudge { pool: Arc<PoolShared> },
+    Nudge {
+        pool: Arc<PoolShared>,
+    },
     /// Give up the longest idle server under a shared limit, if any.
-    Evict { pool: Arc<PoolShared> },
+    Evict {
+        pool: Arc<PoolShared>,
+    },
     /// Stop the query of the client with this key; tell `from` when done.
-    Cancel { key: CancelKey, from: WorkerId, requester: ClientId },
-    CancelDone { requester: ClientId },
+    Cancel {
+        key: CancelKey,
+        from: WorkerId,
+        requester: ClientId,
+    },
+    CancelDone {
+        requester: ClientId,
+    },
 }
 
 /// What the engine tells Python; names as in `_engine.pyi`.
 #[derive(Clone, Debug)]
 pub enum Event {
-    Console { client: u64, user: String, database: String, admin: bool, stats: bool, text: String },
-    AskUser { token: u64, user: String, database: String },
-    SlowQuery { duration_us: u64, wait_us: u64, database: String, user: String, shape: String, client: u64 },
-    ClientOpened { client: u64, user: String, database: String, address: String, tls: bool },
-    ClientClosed { client: u64, user: String, database: String, address: String, reason: &'static str },
-    ServerOpened { server: u64, endpoint: String, database: String, user: String, login_us: u64 },
-    ServerClosed { server: u64, endpoint: String, database: String, user: String, reason: &'static str, detail: String },
-    ServerFailed { endpoint: String, database: String, user: String, cause: String, retry_ms: u64 },
-    LoginFailed { user: String, database: String, address: String, cause: String },
+    Console {
+        client: u64,
+        user: String,
+        database: String,
+        admin: bool,
+        stats: bool,
+        text: String,
+    },
+    AskUser {
+        token: u64,
+        user: String,
+        database: String,
+    },
+    SlowQuery {
+        duration_us: u64,
+        wait_us: u64,
+        database: String,
+        user: String,
+        shape: String,
+        client: u64,
+    },
+    ClientOpened {
+        client: u64,
+        user: String,
+        database: String,
+        address: String,
+        tls: bool,
+    },
+    ClientClosed {
+        client: u64,
+        user: String,
+        database: String,
+        address: String,
+        reason: &'static str,
+    },
+    ServerOpened {
+        server: u64,
+        endpoint: String,
+        database: String,
+        user: String,
+        login_us: u64,
+    },
+    ServerClosed {
+        server: u64,
+        endpoint: String,
+        database: String,
+        user: String,
+        reason: &'static str,
+        detail: String,
+    },
+    ServerFailed {
+        endpoint: String,
+        database: String,
+        user: String,
+        cause: String,
+        retry_ms: u64,
+    },
+    LoginFailed {
+        user: String,
+        database: String,
+        address: String,
+        cause: String,
+    },
     /// Every client has left after a drain.
     Drained,
 }
