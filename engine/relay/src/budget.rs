@@ -227,7 +227,9 @@ impl PoolShared {
         }
         let gap = 1_000_000 / u64::from(per_second);
         self.rate_at
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| (at <= now.0).then_some(now.0.max(at) + gap))
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |at| {
+                (at <= now.0).then_some(now.0.max(at) + gap)
+            })
             .is_ok()
     }
 
@@ -333,7 +335,8 @@ impl Shared {
     /// The shared part of a pool, made on first use.
     pub fn pool(&self, key: &PoolKey, size: u32) -> Arc<PoolShared> {
         let mut pools = self.pools.lock().expect("pools");
-        let pool = pools.entry(key.clone()).or_insert_with(|| PoolShared::new(key.clone(), size, self.workers));
+        let pool =
+            pools.entry(key.clone()).or_insert_with(|| PoolShared::new(key.clone(), size, self.workers));
         pool.servers.set_limit(size);
         Arc::clone(pool)
     }
@@ -382,7 +385,12 @@ mod tests {
 
     #[test]
     fn the_pause_after_failures_doubles_within_its_bound() {
-        let key = PoolKey { database: "d".into(), user: "u".into(), endpoint: "e".into(), mode: PoolMode::Transaction };
+        let key = PoolKey {
+            database: "d".into(),
+            user: "u".into(),
+            endpoint: "e".into(),
+            mode: PoolMode::Transaction,
+        };
         let pool = PoolShared::new(key, 1, 1);
         let mut pauses = Vec::new();
         for _ in 0..8 {
