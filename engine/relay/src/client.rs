@@ -35,13 +35,17 @@ pub enum State {
     /// Proven, but no server has told yet what a fresh session says.
     Welcome(Box<Login>),
     Idle,
-    Waiting { since: Time },
+    Waiting {
+        since: Time,
+    },
     Leased(ServerId),
     /// A batch failed before any server saw it: everything up to its Sync is dropped.
     Skipping,
     /// Replication: bytes pass unread.
     Raw(ServerId),
-    Console { is_busy: bool },
+    Console {
+        is_busy: bool,
+    },
 }
 
 /// Who a client is; shared by all clients of one user on one database.
@@ -136,7 +140,13 @@ impl Client {
         }
     }
 
-    pub(crate) fn new(login: Login, opened: &crate::ClientOpened, now: Time, unknown: &Arc<Identity>, none: &Arc<Settings>) -> Self {
+    pub(crate) fn new(
+        login: Login,
+        opened: &crate::ClientOpened,
+        now: Time,
+        unknown: &Arc<Identity>,
+        none: &Arc<Settings>,
+    ) -> Self {
         Self {
             state: State::Login(Box::new(login)),
             identity: Arc::clone(unknown),
@@ -170,6 +180,9 @@ impl Relay {
     pub fn client_bytes(&mut self, now: Time, id: ClientId, bytes: &[u8]) {
         self.now = now;
         let Some(client) = self.clients.get_mut(id) else { return };
+        if let Some(pool) = self.pools.get_mut(client.pool.0 as usize) {
+            pool.counters.received_bytes += bytes.len() as u64;
+        }
         match client.state {
             State::Login(_) => self.login_fed(id, bytes),
             State::Raw(server) => self.pass_to_server(server, id, bytes),
@@ -350,7 +363,9 @@ impl Relay {
     fn begin(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Result<Step, Fault> {
         let dialect = self.dialect;
         let client = &mut self.clients[id];
-        if client.lost.is_some() && !matches!(message.intent, Intent::CopyData | Intent::CopyDone | Intent::CopyFail) {
+        if client.lost.is_some()
+            && !matches!(message.intent, Intent::CopyData | Intent::CopyDone | Intent::CopyFail)
+        {
             let complaint = *client.lost.take().expect("checked");
             return Ok(self.fail_unit(id, &complaint, message, here));
         }
@@ -381,7 +396,13 @@ impl Relay {
     }
 
     /// Send a message to the client's server and note what that makes it owe.
-    fn forward(&mut self, id: ClientId, to: ServerId, message: ClientMessage, here: &[u8]) -> Result<Step, Fault> {
+    fn forward(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Result<Step, Fault> {
         if self.is_choked(id) {
             return Ok(Step::Wait);
         }
@@ -452,12 +473,21 @@ impl Relay {
         Ok(Step::Used(here.len()))
     }
 
-    fn forward_prepare(&mut self, id: ClientId, to: ServerId, message: ClientMessage, here: &[u8]) -> Result<Step, Fault> {
+    fn forward_prepare(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Result<Step, Fault> {
         let limit = self.clients[id].identity.settings.client_statements_bytes;
         if message.total as u64 > limit && limit > 0 {
             let complaint = Complaint::error(
                 Code::TooLarge,
-                format!("a prepared statement of {} bytes is larger than what one client may hold", message.total),
+                format!(
+                    "a prepared statement of {} bytes is larger than what one client may hold",
+                    message.total
+                ),
             )
             .hint(format!("raise pool.client_statements_bytes (now {limit})"));
             return Ok(self.fail_on_server(id, to, &complaint, message, here));
@@ -501,9 +531,15 @@ impl Relay {
         if limit > 0 && statements.bytes() + here.len() as u64 > limit {
             let complaint = Complaint::error(
                 Code::LimitExceeded,
-                format!("this client holds {} prepared statements of {} bytes", statements.len(), statements.bytes()),
+                format!(
+                    "this client holds {} prepared statements of {} bytes",
+                    statements.len(),
+                    statements.bytes()
+                ),
             )
-            .hint(format!("close statements that are not used, or raise pool.client_statements_bytes (now {limit})"));
+            .hint(format!(
+                "close statements that are not used, or raise pool.client_statements_bytes (now {limit})"
+            ));
             return Ok(self.fail_on_server(id, to, &complaint, message, here));
         }
         let statement = self.statement_table.intern(key, parts.definition);
@@ -526,7 +562,13 @@ impl Relay {
         Ok(Step::Used(here.len()))
     }
 
-    fn forward_bind(&mut self, id: ClientId, to: ServerId, message: ClientMessage, here: &[u8]) -> Result<Step, Fault> {
+    fn forward_bind(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Result<Step, Fault> {
         let dialect = self.dialect;
         let Some(head) = dialect.bind_head(here, message.total)? else { return Ok(Step::Wait) };
         let now = self.now;
@@ -539,7 +581,8 @@ impl Relay {
         let Some(statement) = held else {
             if head.statement.is_empty() {
                 // Why: the server may have an unnamed statement, of somebody else.
-                let complaint = Complaint::error(Code::UnknownStatement, "unnamed prepared statement does not exist");
+                let complaint =
+                    Complaint::error(Code::UnknownStatement, "unnamed prepared statement does not exist");
                 return Ok(self.fail_on_server(id, to, &complaint, message, here));
             }
             // Perhaps one made by SQL PREPARE on this very server; else the server says no.
@@ -577,7 +620,13 @@ impl Relay {
     }
 
     /// `Describe` or `Close` of a statement.
-    fn forward_named(&mut self, id: ClientId, to: ServerId, message: ClientMessage, here: &[u8]) -> Result<Step, Fault> {
+    fn forward_named(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Result<Step, Fault> {
         if here.len() < message.total {
             return Err(Fault("a statement name that is longer than any statement name"));
         }
@@ -589,7 +638,11 @@ impl Relay {
         if is_close {
             let statements = client.statements.as_mut();
             let is_held = statements.is_some_and(|statements| {
-                if name.is_empty() { statements.unnamed.take().is_some() } else { statements.remove(name).is_some() }
+                if name.is_empty() {
+                    statements.unnamed.take().is_some()
+                } else {
+                    statements.remove(name).is_some()
+                }
             });
             if is_held {
                 // It stays prepared on the server, for the next who asks for the same text.
@@ -624,7 +677,8 @@ impl Relay {
                 server.record_written(start, answer);
             }
             None if name.is_empty() && !is_close => {
-                let complaint = Complaint::error(Code::UnknownStatement, "unnamed prepared statement does not exist");
+                let complaint =
+                    Complaint::error(Code::UnknownStatement, "unnamed prepared statement does not exist");
                 return Ok(self.fail_on_server(id, to, &complaint, message, here));
             }
             None => {
@@ -701,7 +755,13 @@ impl Relay {
     }
 
     /// Answer a unit of work with an error of ours, before any server has seen it.
-    fn fail_unit(&mut self, id: ClientId, complaint: &Complaint, message: ClientMessage, here: &[u8]) -> Step {
+    fn fail_unit(
+        &mut self,
+        id: ClientId,
+        complaint: &Complaint,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Step {
         let dialect = self.dialect;
         self.count_error(id);
         self.say(id, |out| dialect.say_error(out, complaint));
@@ -792,6 +852,9 @@ impl Relay {
             client.is_dirty = false;
             std::mem::swap(&mut client.output, into);
             client.in_flight = into.len();
+            if let Some(pool) = self.pools.get_mut(client.pool.0 as usize) {
+                pool.counters.sent_bytes += into.len() as u64;
+            }
         }
     }
 
