@@ -3,8 +3,8 @@
 //! Knows no command. Simple queries only, one at a time; what Python answers is encoded by the
 //! dialect. Called by `login` when a client names the console, by `client` for its messages.
 
-use maitred_wire::handshake::Startup;
 use maitred_wire::dialect::ColumnType;
+use maitred_wire::handshake::Startup;
 use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Transaction};
 
 use crate::action::{Action, ClientEnd, Event};
@@ -30,7 +30,8 @@ impl Relay {
     pub(crate) fn enter_console(&mut self, id: ClientId, startup: &Startup) {
         let known = self.routes.user(&startup.user).ok().flatten();
         // Why: where nobody proves anything there is nothing to tell users apart by.
-        let trusts_all = self.routes.snapshot.auth.method == AuthMethod::Trust && self.routes.snapshot.users.is_empty();
+        let trusts_all =
+            self.routes.snapshot.auth.method == AuthMethod::Trust && self.routes.snapshot.users.is_empty();
         let may = trusts_all || known.is_some_and(|known| known.admin || known.stats);
         if !may {
             let complaint = Complaint::fatal(
@@ -85,8 +86,8 @@ impl Relay {
                 client.state = State::Console { is_busy: true };
                 client.asked_at = self.now;
                 let known = self.routes.user(&client.identity.user).ok().flatten();
-                let trusts_all =
-                    self.routes.snapshot.auth.method == AuthMethod::Trust && self.routes.snapshot.users.is_empty();
+                let trusts_all = self.routes.snapshot.auth.method == AuthMethod::Trust
+                    && self.routes.snapshot.users.is_empty();
                 let admin = trusts_all || known.as_ref().is_some_and(|known| known.admin);
                 let stats = admin || known.is_some_and(|known| known.stats);
                 self.actions.push(Action::Tell(Event::Console {
