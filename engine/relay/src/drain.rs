@@ -185,8 +185,12 @@ impl Relay {
         for id in ids {
             self.leave_if_draining(id);
         }
-        let idle: Vec<ServerId> =
-            self.servers.iter().filter(|(_, server)| matches!(server.state, State::Idle)).map(|(id, _)| id).collect();
+        let idle: Vec<ServerId> = self
+            .servers
+            .iter()
+            .filter(|(_, server)| matches!(server.state, State::Idle))
+            .map(|(id, _)| id)
+            .collect();
         for id in idle {
             let at = self.servers[id].pool;
             self.take_idle(at, id);
@@ -203,14 +207,17 @@ impl Relay {
         let Some(client) = self.clients.get(id) else { return };
         let may_leave = match &client.state {
             ClientState::Idle => client.is_quiet(),
-            ClientState::Leased(server) => self.servers[*server].is_free() && client.passing == 0 && !client.has_input(),
+            ClientState::Leased(server) => {
+                self.servers[*server].is_free() && client.passing == 0 && !client.has_input()
+            }
             ClientState::Console { is_busy } => !is_busy,
             ClientState::Raw(_) => true,
             ClientState::Login(_) | ClientState::Welcome(_) => true,
             ClientState::Waiting { .. } | ClientState::Skipping => false,
         };
         if may_leave {
-            let complaint = Complaint::fatal(Code::Shutdown, "terminating connection: the proxy is shutting down");
+            let complaint =
+                Complaint::fatal(Code::Shutdown, "terminating connection: the proxy is shutting down");
             self.end_client(id, ClientEnd::Drained, Some(complaint));
         }
     }
