@@ -144,4 +144,3 @@ impl StatementTable {
         self.known.get(&key).and_then(Weak::upgrade)
     }
 }
-
