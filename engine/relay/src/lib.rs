@@ -105,8 +105,12 @@ impl Relay {
         let mut settings = SettingsTable::default();
         let no_settings = settings.intern(Settings::default());
         let console_limits = PoolSettings::without_limits();
-        let nobody = Identity { user: String::new(), database: String::new(), settings: console_limits.clone() };
-        let seed = shared.secret.iter().fold(u64::from(worker.0) + 1, |sum, byte| sum.wrapping_mul(257) + u64::from(*byte));
+        let nobody =
+            Identity { user: String::new(), database: String::new(), settings: console_limits.clone() };
+        let seed = shared
+            .secret
+            .iter()
+            .fold(u64::from(worker.0) + 1, |sum, byte| sum.wrapping_mul(257) + u64::from(*byte));
         Self {
             worker,
             dialect,
