@@ -39,7 +39,8 @@ impl Relay {
     pub fn client_opened(&mut self, now: Time, opened: ClientOpened) -> ClientId {
         self.now = now;
         let limits = &self.routes.snapshot.limits;
-        let turn = if self.login_queue.is_empty() { Permit::take(&[&self.shared.logins], 0).ok() } else { None };
+        let turn =
+            if self.login_queue.is_empty() { Permit::take(&[&self.shared.logins], 0).ok() } else { None };
         let waits = turn.is_none();
         let login = Login {
             handshake: self.dialect.client_handshake(),
@@ -66,7 +67,13 @@ impl Relay {
     }
 
     /// TLS to the client is up.
-    pub fn client_secured(&mut self, now: Time, id: ClientId, common_name: Option<String>, binding: Option<Vec<u8>>) {
+    pub fn client_secured(
+        &mut self,
+        now: Time,
+        id: ClientId,
+        common_name: Option<String>,
+        binding: Option<Vec<u8>>,
+    ) {
         self.now = now;
         let Some(client) = self.clients.get_mut(id) else { return };
         client.is_tls = true;
@@ -96,7 +103,8 @@ impl Relay {
     /// The helper threads have more logins than they can take.
     pub fn login_overload(&mut self, now: Time, id: ClientId, cause: String) {
         self.now = now;
-        let complaint = Complaint::fatal(Code::NotNow, cause).hint("lower limits.logins, or log in again later");
+        let complaint =
+            Complaint::fatal(Code::NotNow, cause).hint("lower limits.logins, or log in again later");
         self.end_client(id, ClientEnd::LoginRefused, Some(complaint));
     }
 
@@ -124,7 +132,9 @@ impl Relay {
                     }
                 }
                 ClientStep::Cancel(key) => {
-                    if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
+                    if let Some(State::Login(login)) =
+                        self.clients.get_mut(id).map(|client| &mut client.state)
+                    {
                         login.turn = None;
                     }
                     self.cancel_requested(id, key);
@@ -174,7 +184,12 @@ impl Relay {
         };
         let address = client.address.to_string();
         self.counters.login_failures += 1;
-        self.actions.push(Action::Tell(Event::LoginFailed { user, database, address, cause: complaint.message.clone() }));
+        self.actions.push(Action::Tell(Event::LoginFailed {
+            user,
+            database,
+            address,
+            cause: complaint.message.clone(),
+        }));
     }
 
     /// The client said who it is.
@@ -182,13 +197,16 @@ impl Relay {
         if startup.database.is_empty() {
             startup.database.clone_from(&startup.user);
         }
-        let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else { return };
+        let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else {
+            return;
+        };
         let user = startup.user.clone();
         login.startup = Some(startup);
         match self.routes.user(&user) {
             Ok(known) => self.judge(id, known),
             Err(()) => {
-                let database = self.startup_of(id).map(|startup| startup.database.clone()).unwrap_or_default();
+                let database =
+                    self.startup_of(id).map(|startup| startup.database.clone()).unwrap_or_default();
                 let token = crate::public_client_id(self.worker, id);
                 self.actions.push(Action::Tell(Event::AskUser { token, user, database }));
             }
@@ -220,7 +238,9 @@ impl Relay {
     fn judge(&mut self, id: ClientId, known: Option<Arc<KnownUser>>) {
         let verdict = self.admission(id, known.as_deref());
         let secret = self.shared.secret;
-        let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else { return };
+        let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else {
+            return;
+        };
         let credentials = known.as_ref().map(|known| known.credentials.clone());
         login.user = known;
         match verdict {
@@ -235,15 +255,23 @@ impl Relay {
 
     fn admission(&self, id: ClientId, known: Option<&KnownUser>) -> Result<(Method, Permit), Complaint> {
         let client = &self.clients[id];
-        let State::Login(login) = &client.state else { return Err(Complaint::fatal(Code::Internal, "no login")) };
+        let State::Login(login) = &client.state else {
+            return Err(Complaint::fatal(Code::Internal, "no login"));
+        };
         let startup = login.startup.as_deref().expect("started");
         let snapshot = &self.routes.snapshot;
         if self.is_draining() {
             return Err(Complaint::fatal(Code::NotNow, "the proxy is shutting down"));
         }
-        if snapshot.client_tls.as_ref().is_some_and(|tls| tls.mode >= SslMode::Require) && !client.is_tls && !client.is_local() {
-            return Err(Complaint::fatal(Code::NotAuthorized, "this proxy accepts encrypted connections only")
-                .hint("connect with sslmode=require, or set tls.client.mode to \"prefer\""));
+        if snapshot.client_tls.as_ref().is_some_and(|tls| tls.mode >= SslMode::Require)
+            && !client.is_tls
+            && !client.is_local()
+        {
+            return Err(Complaint::fatal(
+                Code::NotAuthorized,
+                "this proxy accepts encrypted connections only",
+            )
+            .hint("connect with sslmode=require, or set tls.client.mode to \"prefer\""));
         }
         let method = match snapshot.auth.method {
             AuthMethod::Trust => Method::Trust,
@@ -269,8 +297,11 @@ impl Relay {
             return Ok((method, permit));
         }
         let Some(entry) = self.routes.database(database) else {
-            return Err(Complaint::fatal(Code::UnknownDatabase, format!("database \"{database}\" does not exist"))
-                .hint("it is not in the configuration: add [databases.NAME], or \"*\" for any name"));
+            return Err(Complaint::fatal(
+                Code::UnknownDatabase,
+                format!("database \"{database}\" does not exist"),
+            )
+            .hint("it is not in the configuration: add [databases.NAME], or \"*\" for any name"));
         };
         if entry.disabled {
             return Err(Complaint::fatal(Code::NotNow, format!("database \"{database}\" is disabled")));
@@ -303,7 +334,11 @@ impl Relay {
             return;
         }
         let Some(route) = self.routes.route(&startup.database, &startup.user) else {
-            self.end_client(id, ClientEnd::LoginRefused, Some(Complaint::fatal(Code::UnknownDatabase, "the database is gone")));
+            self.end_client(
+                id,
+                ClientEnd::LoginRefused,
+                Some(Complaint::fatal(Code::UnknownDatabase, "the database is gone")),
+            );
             return;
         };
         let identity = self.identity(&startup.user, &startup.database, &route.settings);
@@ -401,14 +436,25 @@ impl Relay {
     }
 
     /// One object per user and database, for all its clients.
-    pub(crate) fn identity(&mut self, user: &str, database: &str, settings: &crate::snapshot::PoolSettings) -> Arc<Identity> {
+    pub(crate) fn identity(
+        &mut self,
+        user: &str,
+        database: &str,
+        settings: &crate::snapshot::PoolSettings,
+    ) -> Arc<Identity> {
         let known = self.identities.get(database).and_then(|users| users.get(user));
         if let Some(identity) = known.filter(|identity| identity.settings == *settings) {
             return Arc::clone(identity);
         }
-        let identity =
-            Arc::new(Identity { user: user.to_owned(), database: database.to_owned(), settings: settings.clone() });
-        self.identities.entry(database.to_owned()).or_default().insert(user.to_owned(), Arc::clone(&identity));
+        let identity = Arc::new(Identity {
+            user: user.to_owned(),
+            database: database.to_owned(),
+            settings: settings.clone(),
+        });
+        self.identities
+            .entry(database.to_owned())
+            .or_default()
+            .insert(user.to_owned(), Arc::clone(&identity));
         identity
     }
 
