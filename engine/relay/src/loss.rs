@@ -82,7 +82,8 @@ impl Relay {
         client.asked_at = Time::NEVER;
         client.drop_rest();
         let dialect = self.dialect;
-        let units = server.owed.iter().filter(|owed| owed.shown && matches!(owed.answer, Answer::Ready(_))).count();
+        let units =
+            server.owed.iter().filter(|owed| owed.shown && matches!(owed.answer, Answer::Ready(_))).count();
         for _ in 0..units {
             self.count_error(id);
             self.say(id, |out| {
@@ -112,9 +113,12 @@ impl Relay {
     }
 
     pub(crate) fn queue_full(&self, at: PoolId, limit: u32) -> Complaint {
-        Complaint::error(Code::LimitExceeded, format!("too many clients wait for a server: {limit} of {limit} (pool.queue_length)"))
-            .detail(self.counts(at))
-            .hint("raise pool.size if the database has room, or pool.queue_length")
+        Complaint::error(
+            Code::LimitExceeded,
+            format!("too many clients wait for a server: {limit} of {limit} (pool.queue_length)"),
+        )
+        .detail(self.counts(at))
+        .hint("raise pool.size if the database has room, or pool.queue_length")
     }
 
     pub(crate) fn queue_timeout(&self, at: PoolId, limit_ms: u64, setting: &str) -> Complaint {
@@ -153,7 +157,8 @@ impl Relay {
     }
 
     pub(crate) fn count_error(&mut self, id: ClientId) {
-        if let Some(pool) = self.clients.get(id).and_then(|client| self.pools.get_mut(client.pool.0 as usize)) {
+        if let Some(pool) = self.clients.get(id).and_then(|client| self.pools.get_mut(client.pool.0 as usize))
+        {
             pool.counters.client_errors += 1;
         }
     }
@@ -189,7 +194,8 @@ impl Relay {
         counters.query_us += took;
         if server.transaction == Transaction::None {
             counters.transactions += 1;
-            counters.transaction_us += if server.transaction_at == Time::NEVER { took } else { now.since(server.transaction_at) };
+            counters.transaction_us +=
+                if server.transaction_at == Time::NEVER { took } else { now.since(server.transaction_at) };
         }
         let limit_ms = self.routes.snapshot.slow_query_ms;
         if limit_ms > 0 && took >= limit_ms * 1000 {
