@@ -43,7 +43,8 @@ impl Relay {
         let settings = &pool.route.settings;
         let oldest = pool.waiters.front().map_or(now, |(_, since)| *since);
         let reserve = settings.reserve_size;
-        let extra = if reserve > 0 && now >= oldest.after_ms(settings.reserve_after_ms) { reserve } else { 0 };
+        let extra =
+            if reserve > 0 && now >= oldest.after_ms(settings.reserve_after_ms) { reserve } else { 0 };
         if !shared.try_begin_opening() {
             return;
         }
@@ -68,8 +69,10 @@ impl Relay {
     fn server_permit(&self, at: PoolId, extra: u32) -> Result<Permit, bool> {
         let pool = &self.pools[at.0 as usize];
         let route = &pool.route;
-        let endpoint = self.shared.named(Level::EndpointServers, &route.endpoint.name, route.endpoint.max_servers);
-        let database = self.shared.named(Level::DatabaseServers, &route.key.database, route.max_database_servers);
+        let endpoint =
+            self.shared.named(Level::EndpointServers, &route.endpoint.name, route.endpoint.max_servers);
+        let database =
+            self.shared.named(Level::DatabaseServers, &route.key.database, route.max_database_servers);
         let user = self.shared.named(Level::UserServers, &route.key.user, route.max_user_servers);
         Permit::take(&[&self.shared.servers, &endpoint, &database, &user, &pool.shared.servers], extra)
             .map_err(|full| Arc::ptr_eq(&full, &pool.shared.servers))
@@ -79,13 +82,24 @@ impl Relay {
     ///
     /// # Errors
     /// What to tell the client when there is no place.
-    pub(crate) fn open_exclusive(&mut self, at: PoolId, client: ClientId, replication: String) -> Result<(), Complaint> {
+    pub(crate) fn open_exclusive(
+        &mut self,
+        at: PoolId,
+        client: ClientId,
+        replication: String,
+    ) -> Result<(), Complaint> {
         let permit = self.server_permit(at, 0).map_err(|_| self.no_place(at))?;
         self.begin_opening(at, permit, Some(client), Some(replication));
         Ok(())
     }
 
-    fn begin_opening(&mut self, at: PoolId, permit: Permit, only_for: Option<ClientId>, replication: Option<String>) {
+    fn begin_opening(
+        &mut self,
+        at: PoolId,
+        permit: Permit,
+        only_for: Option<ClientId>,
+        replication: Option<String>,
+    ) {
         let now = self.now;
         let pool = &mut self.pools[at.0 as usize];
         pool.servers += 1;
@@ -110,7 +124,8 @@ impl Relay {
             settings: Settings::default(),
             only_for,
         };
-        let server = Server::opening(at, pool, opening, permit, self.dialect, Arc::clone(&self.no_settings), now);
+        let server =
+            Server::opening(at, pool, opening, permit, self.dialect, Arc::clone(&self.no_settings), now);
         let endpoint = Arc::clone(&route.endpoint);
         let timeout_ms = settings.connect_timeout_ms;
         let id = self.servers.insert(server);
@@ -118,7 +133,14 @@ impl Relay {
     }
 
     /// The socket is connected (and, with direct TLS, encrypted): begin the login.
-    pub fn server_connected(&mut self, now: Time, id: ServerId, address: String, local_address: String, is_tls: bool) {
+    pub fn server_connected(
+        &mut self,
+        now: Time,
+        id: ServerId,
+        address: String,
+        local_address: String,
+        is_tls: bool,
+    ) {
         self.now = now;
         let Some(server) = self.servers.get_mut(id) else { return };
         server.address = address;
@@ -189,7 +211,8 @@ impl Relay {
                     return;
                 }
                 ServerStep::Failed(complaint) => {
-                    let is_lasting = complaint.code == Code::WrongPassword || complaint.code == Code::NotAuthorized;
+                    let is_lasting =
+                        complaint.code == Code::WrongPassword || complaint.code == Code::NotAuthorized;
                     let sqlstate = is_lasting.then_some(*b"28P01");
                     self.opening_failed(id, sqlstate, complaint.message, false);
                     return;
@@ -215,7 +238,8 @@ impl Relay {
         let lifetime = route.settings.server_lifetime_ms;
         let spread = lifetime * jitter / 100;
         server.opened_at = now;
-        server.retire_at = now.after_ms(if lifetime == 0 { 0 } else { (lifetime - self.dice.roll(spread)).max(1) });
+        server.retire_at =
+            now.after_ms(if lifetime == 0 { 0 } else { (lifetime - self.dice.roll(spread)).max(1) });
         self.actions.push(Action::Tell(Event::ServerOpened {
             server: crate::public_server_id(self.worker, id),
             endpoint: shared.key.endpoint.clone(),
@@ -249,7 +273,13 @@ impl Relay {
     }
 
     /// Connecting or logging in did not work.
-    pub(crate) fn opening_failed(&mut self, id: ServerId, sqlstate: Option<[u8; 5]>, cause: String, is_refusal: bool) {
+    pub(crate) fn opening_failed(
+        &mut self,
+        id: ServerId,
+        sqlstate: Option<[u8; 5]>,
+        cause: String,
+        is_refusal: bool,
+    ) {
         let now = self.now;
         let Some(server) = self.servers.get_mut(id) else { return };
         let State::Opening(opening) = &server.state else { return };
@@ -290,7 +320,11 @@ impl Relay {
     pub(crate) fn send_away_if_hopeless(&mut self, at: PoolId) {
         let Some(complaint) = self.down_complaint(at) else { return };
         for client in std::mem::take(&mut self.pools[at.0 as usize].welcome_waiters) {
-            self.end_client(client, ClientEnd::ServerLost, Some(Complaint { fatal: true, ..complaint.clone() }));
+            self.end_client(
+                client,
+                ClientEnd::ServerLost,
+                Some(Complaint { fatal: true, ..complaint.clone() }),
+            );
         }
         let waiters = std::mem::take(&mut self.pools[at.0 as usize].waiters);
         for (client, since) in waiters {
@@ -308,9 +342,16 @@ impl Relay {
         let trouble = pool.shared.trouble().unwrap_or_default();
         let complaint = Complaint::error(
             Code::ServerUnreachable,
-            format!("no connection to database \"{}\" at {}: {}", pool.route.key.database, pool.route.key.endpoint, trouble.cause),
+            format!(
+                "no connection to database \"{}\" at {}: {}",
+                pool.route.key.database, pool.route.key.endpoint, trouble.cause
+            ),
         )
-        .detail(format!("last tried {:.1} s ago; {}", self.now.since(trouble.at) as f64 / 1e6, self.counts(at)));
+        .detail(format!(
+            "last tried {:.1} s ago; {}",
+            self.now.since(trouble.at) as f64 / 1e6,
+            self.counts(at)
+        ));
         Complaint { sqlstate: trouble.sqlstate, ..complaint }
     }
 
@@ -347,7 +388,10 @@ impl Relay {
             .filter(|pool| !Arc::ptr_eq(&pool.shared, asking) && pool.waiting == 0)
             .filter(|pool| {
                 let (key, other) = (&pool.shared.key, &asking.key);
-                limited_total || key.endpoint == other.endpoint || key.database == other.database || key.user == other.user
+                limited_total
+                    || key.endpoint == other.endpoint
+                    || key.database == other.database
+                    || key.user == other.user
             })
             .filter(|pool| pool.shared.servers.used() > pool.route.settings.min_size)
             .filter_map(|pool| pool.idle.first().copied())
