@@ -24,9 +24,9 @@ use crate::client;
 use crate::counters::PoolCounters;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
 use crate::route::Route;
+use crate::server::Aftermath;
 use crate::server::{self, Answer, Unit};
 use crate::snapshot::{PoolMode, WhenDown};
-use crate::server::Aftermath;
 use crate::Relay;
 
 /// Servers of the same kind on this worker, and who waits for one.
@@ -231,7 +231,12 @@ impl Relay {
 
     /// The client's settings were refused by the server: the client is told what a direct login
     /// would have told it, and the server, whose settings are now unknown, is closed.
-    pub(crate) fn adjusting_failed(&mut self, id: ServerId, client: Option<ClientId>, error: ServerError) -> Aftermath {
+    pub(crate) fn adjusting_failed(
+        &mut self,
+        id: ServerId,
+        client: Option<ClientId>,
+        error: ServerError,
+    ) -> Aftermath {
         if let Some(client) = client {
             let complaint = Complaint {
                 sqlstate: Some(error.sqlstate),
