@@ -125,7 +125,8 @@ impl Relay {
         for client in self.clients.values() {
             if let Some(row) = pools.get_mut(client.pool.0 as usize) {
                 row.clients += 1;
-                row.clients_active += u32::from(matches!(client.state, ClientState::Leased(_) | ClientState::Raw(_)));
+                row.clients_active +=
+                    u32::from(matches!(client.state, ClientState::Leased(_) | ClientState::Raw(_)));
             }
         }
         for server in self.servers.values() {
@@ -138,7 +139,8 @@ impl Relay {
             }
             row.servers_cancelling += u32::from(server.is_cancelling);
         }
-        let mut report = Report { pools, stats: self.stats_rows(), counters: self.counter_rows(), ..Report::default() };
+        let mut report =
+            Report { pools, stats: self.stats_rows(), counters: self.counter_rows(), ..Report::default() };
         if with_connections {
             report.clients = self.client_rows(now);
             report.servers = self.server_rows(now);
@@ -205,7 +207,10 @@ impl Relay {
             plain("servers_moved", counters.servers_moved),
             plain("clients", self.clients.len() as u64),
             plain("servers", self.servers.len() as u64),
-            plain("logins_under_way", self.logins.iter().filter(|id| self.clients.contains_key(**id)).count() as u64),
+            plain(
+                "logins_under_way",
+                self.logins.iter().filter(|id| self.clients.contains_key(**id)).count() as u64,
+            ),
         ];
         let by_reason = |name, ends: &std::collections::BTreeMap<&'static str, u64>| {
             let row = move |(reason, value): (&&'static str, &u64)| CounterRow {
