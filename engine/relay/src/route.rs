@@ -90,7 +90,8 @@ impl Routes {
 
     pub fn is_console(&self, database: &str) -> bool {
         // Why: a database that is configured under the console's name wins.
-        !self.databases.contains_key(database) && self.snapshot.console_names.iter().any(|name| name == database)
+        !self.databases.contains_key(database)
+            && self.snapshot.console_names.iter().any(|name| name == database)
     }
 
     /// The user, if the snapshot or an earlier answer knows it. `Err`: nobody has been asked yet.
@@ -184,7 +185,10 @@ impl PoolOverrides {
 pub fn known_user(user: &User) -> Result<KnownUser, String> {
     let scram = match &user.scram {
         Some(text) => Some(scram::Verifier::parse(text).ok_or_else(|| {
-            format!("users.{}: the SCRAM-SHA-256 verifier cannot be read; copy it whole from pg_authid", user.name)
+            format!(
+                "users.{}: the SCRAM-SHA-256 verifier cannot be read; copy it whole from pg_authid",
+                user.name
+            )
         })?),
         None => None,
     };
