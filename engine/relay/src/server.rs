@@ -41,7 +41,9 @@ pub enum State {
     /// Bytes pass unread: a replication client and its own server.
     Raw(ClientId),
     /// Being made clean for the next client; closed if that takes longer.
-    Cleaning { until: Time },
+    Cleaning {
+        until: Time,
+    },
     /// On its way to another worker.
     Moving(WorkerId),
 }
@@ -59,7 +61,10 @@ pub enum Unit {
 pub enum Answer {
     Ready(Unit),
     /// `named`: the client gave it a name, noted in `pending_names`.
-    Prepared { key: Option<StatementKey>, named: bool },
+    Prepared {
+        key: Option<StatementKey>,
+        named: bool,
+    },
     Bound(Option<StatementKey>),
     Closed(Option<StatementKey>),
     Described(Target, Option<StatementKey>),
@@ -463,7 +468,9 @@ impl Relay {
             progress => server.settle_answer(progress),
         };
         match settled {
-            Ok(shown) if matches!(message.progress, Progress::Ready(_)) => (shown, Aftermath::Ready),
+            Ok(shown) if matches!(message.progress, Progress::Ready(_)) => {
+                (shown && !self.is_forbidden_block(id), Aftermath::Ready)
+            }
             Ok(shown) => (shown, Aftermath::None),
             Err(fault) => (false, Aftermath::Lost(fault)),
         }
@@ -485,7 +492,9 @@ impl Relay {
             return (false, self.adjusting_failed(id, client, error));
         }
         let at_fault = server.owed.front().map(|owed| owed.answer);
-        if let (Some(Answer::Bound(Some(key)) | Answer::Described(_, Some(key))), true) = (at_fault, error.is_stale()) {
+        if let (Some(Answer::Bound(Some(key)) | Answer::Described(_, Some(key))), true) =
+            (at_fault, error.is_stale())
+        {
             server.statements.remove(key);
             server.stale.push(key);
             if self.heal(id, key, error.is_missing()) {
@@ -513,7 +522,9 @@ impl Relay {
     fn note_setting(&mut self, id: ServerId, client: Option<ClientId>, here: &[u8]) -> bool {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let Ok((name, value)) = server.dialect.setting_of(here) else { return false };
-        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else { return false };
+        let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
+            return false;
+        };
         let fresh = server.shared.welcome();
         let is_default = fresh.is_some_and(|fresh| fresh.settings.value(name) == Some(value));
         let mut settings = (*server.settings).clone();
@@ -553,14 +564,19 @@ impl Relay {
             _ if server.transaction_at == Time::NEVER => server.transaction_at = now,
             _ => {}
         }
-        let server = &self.servers[id];
-        if let (Some(client), Transaction::Open) = (client, server.transaction) {
-            if self.pools[server.pool.0 as usize].mode() == PoolMode::Statement {
-                let complaint = Complaint::fatal(Code::Unsupported, "transaction blocks are not allowed in statement mode")
+        if let (Some(client), true) = (client, self.is_forbidden_block(id)) {
+            let complaint =
+                Complaint::fatal(Code::Unsupported, "transaction blocks are not allowed in statement mode")
                     .hint("use pool.mode = \"transaction\" for this database or user");
-                self.end_client(client, ClientEnd::TransactionInStatementMode, Some(complaint));
-            }
+            self.end_client(client, ClientEnd::TransactionInStatementMode, Some(complaint));
         }
+    }
+
+    /// Has the client opened a transaction block where statements alone are served?
+    fn is_forbidden_block(&self, id: ServerId) -> bool {
+        let server = &self.servers[id];
+        server.transaction != Transaction::None
+            && self.pools[server.pool.0 as usize].mode() == PoolMode::Statement
     }
 
     /// Say what is ours to say, now that everything before it has been answered.
@@ -633,7 +649,8 @@ impl Relay {
         let Some(server) = self.servers.get_mut(id) else { return };
         match server.state {
             State::Opening(_) => {
-                let cause = error.unwrap_or_else(|| "the server closed the connection during login".to_owned());
+                let cause =
+                    error.unwrap_or_else(|| "the server closed the connection during login".to_owned());
                 self.opening_failed(id, None, cause, false);
             }
             _ => {
