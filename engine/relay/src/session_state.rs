@@ -69,8 +69,11 @@ fn caseless(name: &str) -> impl Iterator<Item = u8> + '_ {
 
 /// Do two texts of one setting say the same? Servers report `UTF8` where clients write `utf-8`.
 pub fn is_same_value(one: &str, other: &str) -> bool {
-    let letters = |text: &'_ str| text.bytes().filter(|b| b.is_ascii_alphanumeric()).map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>();
-    one == other || (one.is_ascii() && other.is_ascii() && letters(one) == letters(other) && !one.contains(','))
+    let letters = |text: &'_ str| {
+        text.bytes().filter(|b| b.is_ascii_alphanumeric()).map(|b| b.to_ascii_lowercase()).collect::<Vec<_>>()
+    };
+    one == other
+        || (one.is_ascii() && other.is_ascii() && letters(one) == letters(other) && !one.contains(','))
 }
 
 /// Equal settings are one object, so that "same state" is one comparison of pointers.
