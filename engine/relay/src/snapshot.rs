@@ -42,8 +42,13 @@ pub struct Listener {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Address {
     /// Host is a name or a literal; for a listener "" or "*" mean every interface.
-    Tcp { host: String, port: u16 },
-    Unix { path: String },
+    Tcp {
+        host: String,
+        port: u16,
+    },
+    Unix {
+        path: String,
+    },
 }
 
 /// libpq's sslmode names, for both sides. For clients: `verify-ca` and `verify-full` ask for a
