@@ -64,10 +64,16 @@ impl Relay {
         let limit_ms = self.routes.snapshot.limits.client_login_timeout_ms;
         let client = &self.clients[id];
         let complaint = if matches!(client.state, ClientState::Welcome(_)) {
-            Complaint { fatal: true, ..self.queue_timeout(client.pool, limit_ms, "limits.client_login_timeout") }
+            Complaint {
+                fatal: true,
+                ..self.queue_timeout(client.pool, limit_ms, "limits.client_login_timeout")
+            }
         } else {
-            Complaint::fatal(Code::NotAuthorized, format!("login took longer than {} s", limit_ms as f64 / 1e3))
-                .hint("finish the login sooner, or raise limits.client_login_timeout")
+            Complaint::fatal(
+                Code::NotAuthorized,
+                format!("login took longer than {} s", limit_ms as f64 / 1e3),
+            )
+            .hint("finish the login sooner, or raise limits.client_login_timeout")
         };
         self.end_client(id, ClientEnd::LoginTimeout, Some(complaint));
     }
@@ -131,7 +137,8 @@ impl Relay {
                 let deadline = opening.deadline;
                 if deadline <= now {
                     let what = if server.address.is_empty() { "connecting" } else { "logging in" };
-                    let cause = format!("{what} took longer than {:.1} s", now.since(opening.started) as f64 / 1e6);
+                    let cause =
+                        format!("{what} took longer than {:.1} s", now.since(opening.started) as f64 / 1e6);
                     self.opening_failed(id, None, cause, false);
                     return Time::NEVER;
                 }
@@ -144,7 +151,8 @@ impl Relay {
                 } else {
                     Time::NEVER
                 };
-                let reason = self.reason_to_retire(id).or((idle_deadline <= now).then_some(ServerEnd::IdleTimeout));
+                let reason =
+                    self.reason_to_retire(id).or((idle_deadline <= now).then_some(ServerEnd::IdleTimeout));
                 let retire_at = server.retire_at;
                 let at = server.pool;
                 if let Some(reason) = reason {
@@ -176,10 +184,18 @@ impl Relay {
         let server = &self.servers[id];
         let Some(client) = self.clients.get(client_id) else { return Time::NEVER };
         let limits = &client.identity.settings;
-        let query = if server.is_working() { server.asked_at.after_ms_opt(limits.query_timeout_ms) } else { Time::NEVER };
+        let query = if server.is_working() {
+            server.asked_at.after_ms_opt(limits.query_timeout_ms)
+        } else {
+            Time::NEVER
+        };
         let transaction = server.transaction_at.after_ms_opt(limits.transaction_timeout_ms);
         let is_quiet = !server.is_working() && server.transaction_at != Time::NEVER;
-        let idle = if is_quiet { server.quiet_since.after_ms_opt(limits.idle_transaction_timeout_ms) } else { Time::NEVER };
+        let idle = if is_quiet {
+            server.quiet_since.after_ms_opt(limits.idle_transaction_timeout_ms)
+        } else {
+            Time::NEVER
+        };
         let seconds = |ms: u64| ms as f64 / 1e3;
         let (reason, complaint) = if query <= now {
             let text = format!("query took longer than {} s", seconds(limits.query_timeout_ms));
@@ -187,12 +203,17 @@ impl Relay {
                 .hint("make it shorter, or raise pool.query_timeout");
             (ClientEnd::TransactionTimeout, complaint)
         } else if transaction <= now {
-            let text = format!("transaction was open for more than {} s", seconds(limits.transaction_timeout_ms));
+            let text =
+                format!("transaction was open for more than {} s", seconds(limits.transaction_timeout_ms));
             let hint = "commit sooner, or raise pool.transaction_timeout";
             (ClientEnd::TransactionTimeout, Complaint::fatal(Code::TransactionTooLong, text).hint(hint))
         } else if idle <= now {
-            let text = format!("idle in a transaction for more than {} s", seconds(limits.idle_transaction_timeout_ms));
-            let hint = "commit or roll back before doing something else, or raise pool.idle_transaction_timeout";
+            let text = format!(
+                "idle in a transaction for more than {} s",
+                seconds(limits.idle_transaction_timeout_ms)
+            );
+            let hint =
+                "commit or roll back before doing something else, or raise pool.idle_transaction_timeout";
             (ClientEnd::TransactionTimeout, Complaint::fatal(Code::IdleInTransaction, text).hint(hint))
         } else {
             return query.min(transaction).min(idle);
@@ -217,7 +238,11 @@ impl Relay {
 
     fn tick_idle_clients(&mut self) -> Time {
         let now = self.now;
-        let has_limits = self.identities.values().flat_map(|users| users.values()).any(|i| i.settings.client_idle_timeout_ms > 0);
+        let has_limits = self
+            .identities
+            .values()
+            .flat_map(|users| users.values())
+            .any(|i| i.settings.client_idle_timeout_ms > 0);
         if !has_limits {
             return Time::NEVER;
         }
@@ -235,9 +260,13 @@ impl Relay {
             })
             .collect();
         for (id, limit_ms) in late {
-            let complaint =
-                Complaint::fatal(Code::IdleTooLong, format!("client was idle for more than {} s", limit_ms as f64 / 1e3))
-                    .hint("raise pool.client_idle_timeout, or let the application's pool close idle connections first");
+            let complaint = Complaint::fatal(
+                Code::IdleTooLong,
+                format!("client was idle for more than {} s", limit_ms as f64 / 1e3),
+            )
+            .hint(
+                "raise pool.client_idle_timeout, or let the application's pool close idle connections first",
+            );
             self.end_client(id, ClientEnd::IdleTimeout, Some(complaint));
         }
         self.idle_round_at
