@@ -247,7 +247,7 @@ def _pool(row: Mapping[str, Any]) -> dict[str, Cell]:
     return {
         "database": row["database"],
         "user": row["user"],
-        "cl_active": row["clients"] - row["clients_waiting"] - row["clients_cancelling"],
+        "cl_active": max(row["clients"] - row["clients_waiting"] - row["clients_cancelling"], 0),
         "cl_waiting": row["clients_waiting"],
         "cl_active_cancel_req": row["clients_cancelling"],
         "cl_waiting_cancel_req": 0,

@@ -62,13 +62,16 @@ def _total(name: str, unit: str, field: str, meaning: str, scale: float = 1.0) -
 POOLS = (
     _pool_state("clients", "active", "Clients of a pool by what they do."),
     _pool_state("clients", "waiting", "Clients of a pool by what they do."),
-    _pool_state("clients", "cancelling", "Clients of a pool by what they do."),
     _pool_gauge("maitred_pool_clients_connected", "clients", "Clients of a pool.", "clients"),
     _pool_state("servers", "active", "Servers of a pool by what they do."),
     _pool_state("servers", "idle", "Servers of a pool by what they do."),
     _pool_state("servers", "opening", "Servers of a pool by what they do."),
     _pool_state("servers", "closing", "Servers of a pool by what they do."),
-    _pool_state("servers", "cancelling", "Servers of a pool by what they do."),
+    # Why: apart from the states, of which such a server has one as well.
+    _pool_gauge(
+        "maitred_pool_servers_cancelling", "servers_cancelling",
+        "Servers on which a cancel request is under way.", "servers",
+    ),
     _pool_gauge("maitred_pool_size", "size", "Servers the pool may open: `pool.size`.", "servers"),
     _pool_gauge(
         "maitred_pool_reserve_size", "reserve_size",
