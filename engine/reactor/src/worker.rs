@@ -121,6 +121,7 @@ impl Worker {
 
     /// Run until told to stop.
     pub fn run(mut self) {
+        prefer_batches();
         let mut events = Vec::new();
         let mut ticked = Time(0);
         let mut next_tick = Time(0);
@@ -879,6 +880,17 @@ impl Worker {
             self.on_written(now, id, Ok(()));
         }
     }
+}
+
+/// Ask the scheduler not to let us interrupt whoever runs.
+///
+/// Why: woken for each event at once, a worker goes through its loop for one event at a time; when
+/// it waits its turn, it finds several and pays for the loop once.
+/// Measured: bench, CPU per query at 32 and 200 clients, a quarter to a third less with io_uring.
+fn prefer_batches() {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: a valid structure; a kernel that refuses leaves the thread as it was.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) };
 }
 
 fn peer_of(raw: RawFd) -> std::io::Result<SockAddr> {
