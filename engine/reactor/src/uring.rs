@@ -646,9 +646,7 @@ impl Backend for Uring {
         if ready || timeout == Some(Duration::ZERO) {
             self.enter(0, None)?;
         } else {
-            // Why: one completion more than those that the submission itself posts, or every wait after a
-            // send would return at once with nothing but the send.
-            self.enter((self.immediate + 1).min(COMPLETIONS), timeout)?;
+            self.enter(1, timeout)?;
         }
         let mut harvest = std::mem::take(&mut self.harvest);
         harvest.extend(self.ring.completion());

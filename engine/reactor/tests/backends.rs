@@ -168,6 +168,7 @@ macro_rules! on_both {
 on_both! {
     bytes_go_both_ways
     empty_send_is_written
+    written_alone_ends_a_wait
     end_of_peer_is_reported_once_and_last
     reset_by_peer_is_an_end_with_an_error
     closed_socket_is_never_heard_of_again
@@ -216,6 +217,23 @@ fn empty_send_is_written(kind: &str) {
     let (socket, _peer) = world.pair();
     world.send(socket, b"");
     world.until("nothing was written", |world| world.sends_done(socket) == 1);
+}
+
+fn written_alone_ends_a_wait(kind: &str) {
+    let mut world = World::new(kind);
+    let (socket, mut peer) = world.tcp_pair();
+    let reader = std::thread::spawn(move || std::io::copy(&mut peer, &mut std::io::sink()).unwrap());
+    let begin = Instant::now();
+    for piece in 1..=40 {
+        world.send(socket, &pattern(if piece % 2 == 0 { 100 } else { 300_000 }, piece));
+        while world.sends_done(socket) < piece as usize {
+            world.turn(Duration::from_secs(10));
+        }
+    }
+    assert!(begin.elapsed() < Duration::from_secs(8), "a wait slept although a send was over");
+    world.backend.close(socket);
+    world.settle();
+    assert_eq!(reader.join().unwrap(), 20 * 300_100);
 }
 
 fn end_of_peer_is_reported_once_and_last(kind: &str) {
