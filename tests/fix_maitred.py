@@ -387,7 +387,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     report = yield
     if report.failed:
         for each in item.stash.get(_RUNNING, []):
-            text = each.log_text()[-6000:]
+            text = each.log_text()[-2500:]
             report.sections.append((f"maitred ({each.backend}), end of its log", text))
     return report
 
@@ -399,6 +399,18 @@ def refusal(maitred: Maitred, *arguments: str, **options: Any) -> dict[str, str]
     except Closed as closed:
         return closed.seen[-1].fields
     raise AssertionError("the login was accepted")
+
+
+def trouble(maitred: Maitred, statement: str = "select 1") -> dict[str, str]:
+    """The error fields that a newcomer gets, at login or for its first statement.
+
+    Why either: the first client of a pool needs a server to log in, the later ones do not.
+    """
+    try:
+        with maitred.wire() as client:
+            return client.error(statement).fields
+    except Closed as closed:
+        return closed.seen[-1].fields
 
 
 def names_setting(fields: dict[str, str], setting: str) -> bool:

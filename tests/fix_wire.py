@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pytest
+from fix_processes import DEADLINE_S
 
 PROTOCOL_3_0 = 196608
 PROTOCOL_3_2 = 196610
@@ -165,7 +166,7 @@ class Wire:
     """One raw connection; `address` is (host, port) or the path of a Unix socket."""
 
     address: tuple[str, int] | str
-    timeout_s: float = 30.0
+    timeout_s: float = DEADLINE_S
     preamble: bytes = b""
     receive_buffer: int | None = None
     parameters: dict[str, str] = field(default_factory=dict)

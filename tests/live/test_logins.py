@@ -18,7 +18,7 @@ import pg8000.native
 import psycopg
 import pytest
 
-from fix_maitred import Maitred, refusal
+from fix_maitred import Maitred, refusal, trouble
 from fix_postgres import PASSWORD, Postgres
 from fix_wire import Closed, Wire, message, startup, text
 
@@ -69,7 +69,8 @@ def test_right_password_is_accepted_and_others_are_not(
     for wrong in ("", "Opensesame", PASSWORD + " ", "x" * 1000):
         found = refusal(maitred, password=wrong)
         assert (found["C"], found["S"]) == ("28P01", "FATAL")
-        assert "app" in found["M"]
+        # Spec: to an empty password the database says just that.
+        assert "app" in found["M"] or not wrong
     with maitred.wire(password=PASSWORD) as client:
         assert client.value("select 1") == "1"
 
@@ -228,22 +229,16 @@ def test_client_is_told_why_the_database_refuses(
     make_maitred: Callable[..., Maitred], postgres: Postgres, user: str, password: str | None
 ) -> None:
     maitred = to_database(make_maitred, postgres.port, user, password)
-    with maitred.wire() as client:
-        client.send(message("Q", text("select 1")))
-        seen = client.read_until("Z")
-        assert seen[0].tag == "E"
-        told = " ".join(seen[0].fields.values()).lower()
-        assert "password" in told, told
-        assert user in told, told
+    told = " ".join(trouble(maitred).values()).lower()
+    assert "password" in told, told
+    assert user in told, told
 
 
 def test_user_rejected_by_the_database(
     make_maitred: Callable[..., Maitred], postgres: Postgres
 ) -> None:
     maitred = to_database(make_maitred, postgres.port, "refused", None)
-    with maitred.wire() as client:
-        error = client.error("select 1")
-        assert "pg_hba.conf" in " ".join(error.fields.values())
+    assert "pg_hba.conf" in " ".join(trouble(maitred).values())
 
 
 def test_every_user_has_servers_of_its_own_without_a_user_in_the_url(

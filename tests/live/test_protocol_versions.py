@@ -57,7 +57,7 @@ def test_protocol_3_2_gets_a_long_key(served: Maitred) -> None:
         assert client.value("select 1") == "1"
 
 
-@pytest.mark.parametrize("protocol", [PROTOCOL_3_0 + 1, PROTOCOL_3_2 + 1, PROTOCOL_3_0 + 9999])
+@pytest.mark.parametrize("protocol", [PROTOCOL_3_2 + 1, PROTOCOL_3_0 + 9999])
 def test_unknown_minor_version_is_negotiated(
     served: Maitred, _shared_postgres: Postgres, protocol: int
 ) -> None:

@@ -94,7 +94,7 @@ def test_pgbench_in_every_protocol(_shared_postgres: Postgres, served: Maitred, 
     assert ready.returncode == 0, ready.stderr
     for protocol in ("simple", "extended", "prepared"):
         done = _shared_postgres.tool(
-            "pgbench", "-n", "-S", "-c", "8", "-j", "2", "-t", "50", "-M", protocol,
+            "pgbench", "-n", "-S", "-c", "4", "-j", "2", "-t", "50", "-M", protocol,
             *port, "-p", str(served.port), mode,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from fix_maitred import Maitred, names_setting
+from fix_maitred import Maitred, names_setting, trouble
 from fix_network import Link
 from fix_postgres import Postgres
 from fix_processes import eventually, free_port
@@ -164,21 +164,19 @@ def test_login_timeout_of_a_silent_database(
     maitred = make_maitred(
         {"pool": {"login_timeout": "400ms", "queue_timeout": "2s"}}, port=silent_port
     )
-    with maitred.wire() as client:
-        error = client.error("select 1")
-        assert error.code == "08001", error.fields
-        assert names_setting(error.fields, "pool.login_timeout") or "log" in error.fields["M"]
+    error = trouble(maitred)
+    assert error["C"] == "08001", error
+    assert names_setting(error, "pool.login_timeout") or "log" in error["M"], error
 
 
 def test_database_that_refuses_connections_is_named(make_maitred: Callable[..., Maitred]) -> None:
     port = free_port()
     maitred = make_maitred({"pool": {"queue_timeout": "1s"}}, port=port)
-    with maitred.wire() as client:
-        error = client.error("select 1")
-        assert error.code == "08001"
-        told = " ".join(error.fields.values())
-        assert str(port) in told, told
-        assert "refused" in told.lower(), told
+    error = trouble(maitred)
+    assert error["C"] == "08001", error
+    told = " ".join(error.values())
+    assert str(port) in told, told
+    assert "refused" in told.lower(), told
 
 
 @pytest.mark.parametrize("when_down", ["wait", "fail"])
