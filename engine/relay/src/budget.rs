@@ -322,9 +322,9 @@ impl Shared {
             let setting = match level {
                 Level::DatabaseClients => format!("databases.{name}.max_clients"),
                 Level::DatabaseServers => format!("databases.{name}.max_servers"),
-                Level::UserClients => format!("users.{name}.max_clients"),
-                Level::UserServers => format!("users.{name}.max_servers"),
-                Level::EndpointServers => format!("max_servers of endpoint {name}"),
+                Level::UserClients => format!("users.{name}.max_clients or limits.clients_per_user"),
+                Level::UserServers => format!("users.{name}.max_servers or limits.servers_per_user"),
+                Level::EndpointServers => format!("max_servers of endpoint {name} or limits.servers_per_endpoint"),
             };
             Budget::new(setting, limit)
         });

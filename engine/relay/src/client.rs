@@ -103,6 +103,12 @@ impl Client {
         self.output.len() + self.in_flight
     }
 
+    /// Everything that is held for it.
+    #[cfg(any(test, feature = "sim"))]
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.input.len() + self.backlog()
+    }
+
     pub fn has_input(&self) -> bool {
         !self.input.is_empty()
     }
@@ -273,7 +279,13 @@ impl Relay {
                 State::Idle | State::Leased(_) | State::Skipping | State::Console { is_busy: false } => {}
                 _ => break,
             }
-            let message = match self.dialect.next_intent(&input[at..], limit) {
+            let message = match self.dialect.next_intent(&input[at..], usize::MAX) {
+                Ok(Some(message)) if message.total > limit => {
+                    let text = format!("a message of {} bytes is longer than limits.message ({limit} bytes)", message.total);
+                    let complaint = Complaint::fatal(Code::TooLarge, text).hint("send less at once, or raise limits.message");
+                    self.end_client(id, ClientEnd::LimitReached, Some(complaint));
+                    return input.len();
+                }
                 Ok(Some(message)) => message,
                 Ok(None) => break,
                 Err(fault) => {
@@ -445,6 +457,9 @@ impl Relay {
             }
             Intent::Describe(Target::Portal) => {
                 server.unsynced += 1;
+                if let (Some(key), Some(statements)) = (server.last_bound(), &mut self.clients[id].statements) {
+                    statements.described.insert(key);
+                }
                 server.owe(Answer::Described(Target::Portal, None), true, now);
                 server.record(here, Some(Answer::Described(Target::Portal, None)));
             }
@@ -459,11 +474,12 @@ impl Relay {
                 return self.forward_named(id, to, message, here);
             }
             Intent::CopyData | Intent::CopyDone | Intent::CopyFail => {
-                if server.copy != Some(maitred_wire::CopyDirection::In) {
+                // Why "nothing owed": a client may send its data before it has seen the COPY begin.
+                if server.owed.is_empty() {
                     return Ok(Step::Used(self.drop_message(id, message, here)));
                 }
                 if message.intent != Intent::CopyData {
-                    server.copy = None;
+                    server.end_copy();
                 }
             }
             Intent::Quit => {}
@@ -675,6 +691,9 @@ impl Relay {
                 server.owe(answer, true, now);
                 dialect.write_describe(&mut server.output, &statement.key.server_name());
                 server.record_written(start, answer);
+                if let Some(statements) = &mut self.clients[id].statements {
+                    statements.described.insert(statement.key);
+                }
             }
             None if name.is_empty() && !is_close => {
                 let complaint =

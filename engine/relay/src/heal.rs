@@ -2,8 +2,8 @@
 //! again, unseen by the client.
 //!
 //! Only outside transactions, only before any answer has reached the client, and only where the
-//! client asked for the columns in the same batch: one that remembers the old columns must get the
-//! database's own error, or it would misread the rows. Called by `client` and `server`.
+//! client asks for the columns in the same batch or has never been told them: one that remembers the
+//! old columns must get the database's own error, or it would misread the rows. Called by `client` and `server`.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
@@ -60,6 +60,14 @@ impl Server {
         self.replay.is_on = false;
     }
 
+    /// The named statement of the last `Bind` that has not been answered.
+    pub fn last_bound(&self) -> Option<StatementKey> {
+        self.owed.iter().rev().find_map(|owed| match owed.answer {
+            Answer::Bound(key) => Some(key),
+            _ => None,
+        })?
+    }
+
     /// Close `key` on the server before it is prepared again, if something stale has its name.
     pub fn close_stale(&mut self, key: StatementKey, now: Time) {
         if let Some(at) = self.stale.iter().position(|stale| *stale == key) {
@@ -91,12 +99,12 @@ impl Relay {
 
     /// The server called `key` stale: run the batch again with a fresh one. False: it cannot be done.
     ///
-    /// `is_missing`: the statement is not there at all, so nobody's idea of its columns is wrong.
-    pub(crate) fn heal(&mut self, id: ServerId, key: StatementKey, is_missing: bool) -> bool {
+    /// `is_harmless`: the client has no idea of the columns that could be wrong now.
+    pub(crate) fn heal(&mut self, id: ServerId, key: StatementKey, is_harmless: bool) -> bool {
         let now = self.now;
         let Some(statement) = self.statement_table.known(key) else { return false };
         let server = &mut self.servers[id];
-        if !server.may_replay(!is_missing) {
+        if !server.may_replay(!is_harmless) {
             return false;
         }
         let replay = std::mem::take(&mut server.replay);

@@ -23,6 +23,8 @@ pub mod report;
 pub mod route;
 pub mod server;
 pub mod session_state;
+#[cfg(any(test, feature = "sim"))]
+pub mod sim;
 pub mod snapshot;
 pub mod statements;
 pub mod transfer;

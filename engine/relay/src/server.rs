@@ -72,6 +72,8 @@ pub enum Answer {
     /// Not the server's: we say it when everything before it has been answered.
     SayPrepared,
     SayClosed,
+    /// Not an answer: the client sent the end of COPY data here.
+    CopyEnded,
     /// The server will fail here, made to by us; the client is shown our `refusal` instead.
     Refused,
 }
@@ -242,6 +244,10 @@ impl Server {
 
     fn pop_answer(&mut self) -> bool {
         self.owed.pop_front();
+        // A COPY ending that no COPY consumed was a stray, which the server has ignored.
+        while matches!(self.owed.front(), Some(Owed { answer: Answer::CopyEnded, .. })) {
+            self.owed.pop_front();
+        }
         if self.owed.is_empty() {
             self.asked_at = Time::NEVER;
         }
@@ -249,16 +255,38 @@ impl Server {
     }
 
     /// Spec: "COPY Operations": a server in copy-in mode ignores Flush and Sync. Those that were
-    /// sent after an Execute have been, so their `Ready` will not come.
+    /// sent after an Execute and before the end of the data have been, so their `Ready` will not come.
     fn begin_copy(&mut self, direction: CopyDirection, answer: Answer) {
         self.copy = Some(direction);
-        if direction == CopyDirection::In && answer == Answer::Executed {
-            let is_ignored = |owed: &Owed| owed.answer == Answer::Ready(Unit::Sync);
-            while self.owed.get(1).is_some_and(is_ignored) {
-                self.owed.remove(1);
-                self.unsynced += 1;
+        if direction != CopyDirection::In {
+            return;
+        }
+        while let Some(Owed { answer: next, .. }) = self.owed.get(1) {
+            match next {
+                Answer::Ready(Unit::Sync) if answer == Answer::Executed => self.unsynced += 1,
+                // The client sent its data without waiting to be asked, up to the end.
+                Answer::CopyEnded => self.copy = None,
+                _ => return,
+            }
+            self.owed.remove(1);
+            if self.copy.is_none() {
+                return;
             }
         }
+    }
+
+    /// The client ends its COPY data, or some COPY that may yet begin.
+    pub fn end_copy(&mut self) {
+        if self.copy == Some(CopyDirection::In) {
+            self.copy = None;
+        } else {
+            self.owed.push_back(Owed { answer: Answer::CopyEnded, shown: false });
+        }
+    }
+
+    /// Is something ours to say next?
+    fn is_speech_due(&self) -> bool {
+        matches!(self.owed.front(), Some(Owed { answer: Answer::SayPrepared | Answer::SayClosed, .. }))
     }
 
     /// Count an error off. Returns whether the client sees it, and the names of the client's
@@ -377,6 +405,15 @@ impl Relay {
                 // The hot path: rows need no look inside.
                 Progress::Data | Progress::Columns | Progress::Parameters | Progress::CopyData => {
                     match server.settle_answer(message.progress) {
+                        Ok(shown) if server.is_speech_due() => {
+                            self.show(client, &input[run..at]);
+                            if shown {
+                                self.show(client, here);
+                            }
+                            run = at + here.len();
+                            self.say_due(id, client);
+                            shown
+                        }
                         Ok(shown) => shown,
                         Err(fault) => {
                             self.show(client, &input[run..at]);

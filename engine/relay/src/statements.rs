@@ -4,7 +4,7 @@
 //! share one name on every server, whichever worker holds it. Knows no message layout. Called by
 //! `client` and `server`.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::hash::Hasher as _;
 use std::sync::Arc;
 
@@ -64,6 +64,8 @@ impl StatementKey {
 pub struct ClientStatements {
     named: HashMap<Box<[u8]>, Arc<Statement>>,
     pub unnamed: Option<Arc<Statement>>,
+    /// Those whose columns the client has been told, and may remember.
+    pub described: HashSet<StatementKey>,
     bytes: u64,
 }
 
@@ -97,6 +99,9 @@ impl ClientStatements {
 
     pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
         let statement = self.named.remove(name)?;
+        if self.described.contains(&statement.key) && !self.named.values().any(|held| held.key == statement.key) {
+            self.described.remove(&statement.key);
+        }
         self.bytes -= cost(name, &statement);
         Some(statement)
     }
