@@ -112,7 +112,7 @@ def test_the_engines_own_counters_keep_their_labels(samples: dict[Any, float]) -
 
 def test_every_counter_of_the_engine_has_a_row() -> None:
     text = REPORT_RS.read_text()
-    named = set(re.findall(r'(?:plain|by_reason)\("(\w+)"', text))
+    named = set(re.findall(r'(?:plain|by_reason)\(\s*"(\w+)"', text))
     assert named == {metric.field for metric in COUNTERS} | set(IN_OTHER_REPORTS)
 
 
