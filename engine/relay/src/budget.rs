@@ -324,7 +324,9 @@ impl Shared {
                 Level::DatabaseServers => format!("databases.{name}.max_servers"),
                 Level::UserClients => format!("users.{name}.max_clients or limits.clients_per_user"),
                 Level::UserServers => format!("users.{name}.max_servers or limits.servers_per_user"),
-                Level::EndpointServers => format!("max_servers of endpoint {name} or limits.servers_per_endpoint"),
+                Level::EndpointServers => {
+                    format!("max_servers of endpoint {name} or limits.servers_per_endpoint")
+                }
             };
             Budget::new(setting, limit)
         });

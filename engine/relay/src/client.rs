@@ -281,8 +281,12 @@ impl Relay {
             }
             let message = match self.dialect.next_intent(&input[at..], usize::MAX) {
                 Ok(Some(message)) if message.total > limit => {
-                    let text = format!("a message of {} bytes is longer than limits.message ({limit} bytes)", message.total);
-                    let complaint = Complaint::fatal(Code::TooLarge, text).hint("send less at once, or raise limits.message");
+                    let text = format!(
+                        "a message of {} bytes is longer than limits.message ({limit} bytes)",
+                        message.total
+                    );
+                    let complaint = Complaint::fatal(Code::TooLarge, text)
+                        .hint("send less at once, or raise limits.message");
                     self.end_client(id, ClientEnd::LimitReached, Some(complaint));
                     return input.len();
                 }
@@ -457,7 +461,8 @@ impl Relay {
             }
             Intent::Describe(Target::Portal) => {
                 server.unsynced += 1;
-                if let (Some(key), Some(statements)) = (server.last_bound(), &mut self.clients[id].statements) {
+                if let (Some(key), Some(statements)) = (server.last_bound(), &mut self.clients[id].statements)
+                {
                     statements.described.insert(key);
                 }
                 server.owe(Answer::Described(Target::Portal, None), true, now);

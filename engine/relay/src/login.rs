@@ -341,6 +341,7 @@ impl Relay {
             );
             return;
         };
+        let queue_timeout_ms = route.settings.queue_timeout_ms;
         let identity = self.identity(&startup.user, &startup.database, &route.settings);
         let at = self.pool_for(route);
         let client = &mut self.clients[id];
@@ -349,7 +350,7 @@ impl Relay {
         let State::Login(login) = std::mem::replace(&mut client.state, State::Idle) else { return };
         client.state = State::Welcome(login);
         if let Some(replication) = startup.replication {
-            if let Err(complaint) = self.open_exclusive(at, id, replication) {
+            if let Err(complaint) = self.open_exclusive(at, id, replication, &startup.parameters) {
                 self.end_client(id, ClientEnd::LimitReached, Some(Complaint { fatal: true, ..complaint }));
             }
             return;
@@ -357,6 +358,11 @@ impl Relay {
         if self.pools[at.0 as usize].shared.welcome().is_some() {
             self.finish_login(id);
             return;
+        }
+        // The wait for a first server is a wait for a server.
+        let now = self.now;
+        if let State::Welcome(login) = &mut self.clients[id].state {
+            login.deadline = login.deadline.min(now.after_ms(queue_timeout_ms));
         }
         self.pools[at.0 as usize].welcome_waiters.push(id);
         self.want_server(at);

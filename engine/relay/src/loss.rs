@@ -72,7 +72,7 @@ impl Relay {
         let is_cut = server.passing > 0 && server.passing_shown;
         if is_session || is_cut {
             // A session's state is lost with its server; half a message cannot be taken back.
-            let last = (!is_cut).then(|| Complaint { fatal: true, ..complaint });
+            let last = (!is_cut).then_some(Complaint { fatal: true, ..complaint });
             client.state = ClientState::Idle;
             self.end_client(id, ClientEnd::ServerLost, last);
             return;

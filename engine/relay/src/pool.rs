@@ -60,9 +60,9 @@ pub enum Lent {
 
 /// How much older another worker's waiter must be before a server moves to it.
 ///
-/// Why: moving costs two system calls and a wake-up; among waiters that came within two
-/// milliseconds of each other the order across workers is worth less than that.
-const FAIRNESS_GRAIN_US: u64 = 2_000;
+/// Why: moving costs two system calls and a wake-up; among waiters that came within half
+/// a millisecond of each other the order across workers is worth less than that.
+const FAIRNESS_GRAIN_US: u64 = 500;
 
 /// How many idle servers are looked at for one with the client's settings.
 const MATCH_DEPTH: usize = 8;

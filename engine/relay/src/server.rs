@@ -155,6 +155,8 @@ pub struct Server {
     /// Statements whose name is taken on the server by something that must not be used any more.
     pub stale: Vec<StatementKey>,
     pub refusal: Option<Box<Complaint>>,
+    /// What the client is told when the database obeys the cancel that a time limit sent.
+    pub time_out: Option<Box<Complaint>>,
     /// A CopyFail of ours is on its way.
     pub copy_failed: bool,
     /// The batch under way, in case its statement turns out to be stale.
@@ -534,16 +536,24 @@ impl Relay {
         {
             server.statements.remove(key);
             server.stale.push(key);
-            if self.heal(id, key, error.is_missing()) {
+            let knows_columns = client
+                .and_then(|client| self.clients.get(client)?.statements.as_ref())
+                .is_some_and(|statements| statements.described.contains(&key));
+            if self.heal(id, key, error.is_missing() || !knows_columns) {
                 return (false, Aftermath::None);
             }
         }
         let server = self.servers.get_mut(id).expect("the caller holds it");
         server.stop_recording();
         let (mut shown, lost) = server.settle_failure();
-        if at_fault == Some(Answer::Refused) {
+        let own_words = match at_fault {
+            Some(Answer::Refused) => server.refusal.take(),
+            _ if error.is_cancelled() => server.time_out.take(),
+            _ => None,
+        };
+        if own_words.is_some() {
             shown = false;
-            let complaint = server.refusal.take();
+            let complaint = own_words;
             let dialect = server.dialect;
             if let (Some(client), Some(complaint)) = (client, complaint) {
                 self.say(client, |out| dialect.say_error(out, &complaint));
@@ -592,6 +602,7 @@ impl Relay {
         }
         server.quiet_since = now;
         server.timeouts = 0;
+        server.time_out = None;
         if let Some(client) = client {
             self.count_unit(id, client);
         }

@@ -99,7 +99,9 @@ impl ClientStatements {
 
     pub fn remove(&mut self, name: &[u8]) -> Option<Arc<Statement>> {
         let statement = self.named.remove(name)?;
-        if self.described.contains(&statement.key) && !self.named.values().any(|held| held.key == statement.key) {
+        if self.described.contains(&statement.key)
+            && !self.named.values().any(|held| held.key == statement.key)
+        {
             self.described.remove(&statement.key);
         }
         self.bytes -= cost(name, &statement);

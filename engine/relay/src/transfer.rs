@@ -172,6 +172,7 @@ impl Server {
             copy_failed: false,
             farewell: None,
             refusal: None,
+            time_out: None,
             stale: Vec::new(),
             replay: Default::default(),
             text: Vec::new(),

@@ -196,6 +196,7 @@ impl Relay {
         } else {
             Time::NEVER
         };
+        let query_limit_ms = limits.query_timeout_ms;
         let seconds = |ms: u64| ms as f64 / 1e3;
         let (reason, complaint) = if query <= now {
             let text = format!("query took longer than {} s", seconds(limits.query_timeout_ms));
@@ -220,7 +221,7 @@ impl Relay {
         };
         if complaint.fatal {
             self.end_client(client_id, reason, Some(complaint));
-        } else if !server.is_cancelling {
+        } else {
             // Why: the database itself ends the query, so the transaction's state stays true; a
             // server that does not obey within the same time again is given up.
             let server = self.servers.get_mut(id).expect("held above");
@@ -230,7 +231,10 @@ impl Relay {
                 server.farewell = Some(complaint.message);
                 self.lose_server(id, ServerEnd::QueryTimeout);
             } else {
+                server.time_out = Some(Box::new(complaint));
+                let again = now.after_ms(query_limit_ms);
                 self.cancel_server(id);
+                return again;
             }
         }
         Time::NEVER

@@ -60,23 +60,23 @@ enum Phase {
 }
 
 #[derive(Clone, Debug)]
-struct Prepared {
-    sql: String,
+pub(super) struct Prepared {
+    pub sql: String,
     /// The schema's version when it was prepared.
-    version: u64,
+    pub version: u64,
 }
 
 #[derive(Clone, Debug)]
-struct Portal {
-    sql: String,
+pub(super) struct Portal {
+    pub sql: String,
     /// Rows still to come of a suspended portal.
-    rest: Option<VecDeque<String>>,
-    tag: String,
+    pub rest: Option<VecDeque<String>>,
+    pub tag: String,
 }
 
 /// What runs now and does not end at once.
 #[derive(Clone, Debug)]
-enum Running {
+pub(super) enum Running {
     Sleep { until: u64, marker: String },
     CopyIn { bytes: Vec<u8> },
     Silent,
@@ -84,11 +84,11 @@ enum Running {
 
 /// The statements of the message under way.
 #[derive(Clone, Debug)]
-struct Job {
-    statements: VecDeque<String>,
-    is_simple: bool,
-    limit: usize,
-    portal: String,
+pub(super) struct Job {
+    pub statements: VecDeque<String>,
+    pub is_simple: bool,
+    pub limit: usize,
+    pub portal: String,
 }
 
 /// One session of the scripted database.
@@ -98,21 +98,21 @@ pub struct Session {
     pub key: CancelKey,
     phase: Phase,
     input: Vec<u8>,
-    buffered: Vec<u8>,
+    pub(super) buffered: Vec<u8>,
     /// Bytes ready to be sent; `World` takes them.
     pub out: Vec<u8>,
     /// It closes when `out` has been sent.
     pub is_over: bool,
-    running: Option<Running>,
-    job: Option<Job>,
+    pub(super) running: Option<Running>,
+    pub(super) job: Option<Job>,
     skips_to_sync: bool,
-    transaction: u8,
-    prepared: HashMap<String, Prepared>,
-    portals: HashMap<String, Portal>,
-    settings: BTreeMap<String, String>,
+    pub(super) transaction: u8,
+    pub(super) prepared: HashMap<String, Prepared>,
+    pub(super) portals: HashMap<String, Portal>,
+    pub(super) settings: BTreeMap<String, String>,
     /// As they were when the transaction began.
-    settings_before: Option<BTreeMap<String, String>>,
-    start: BTreeMap<String, String>,
+    pub(super) settings_before: Option<BTreeMap<String, String>>,
+    pub(super) start: BTreeMap<String, String>,
     told: BTreeMap<String, String>,
     pub door: Door,
     pub ran: Vec<Ran>,
@@ -124,20 +124,21 @@ pub struct Session {
     is_cancel_pending: bool,
 }
 
-fn message(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
+pub(super) fn message(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
     out.push(tag);
     out.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
     out.extend_from_slice(body);
 }
 
-fn cut(body: &[u8]) -> (&str, &[u8]) {
+pub(super) fn cut(body: &[u8]) -> (&str, &[u8]) {
     let end = body.iter().position(|byte| *byte == 0).expect("a text that ends");
     (std::str::from_utf8(&body[..end]).expect("text"), &body[end + 1..])
 }
 
 impl Session {
     pub fn new(number: usize, door: Door, version: u64) -> Self {
-        let key = CancelKey { pid: 1000 + number as u32, secret: vec![number as u8, (number >> 8) as u8, 7, 7] };
+        let key =
+            CancelKey { pid: 1000 + number as u32, secret: vec![number as u8, (number >> 8) as u8, 7, 7] };
         Self {
             number,
             key,
@@ -191,7 +192,10 @@ impl Session {
     }
 
     pub fn setting(&self, name: &str) -> Option<&str> {
-        self.settings.iter().find(|(have, _)| have.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.settings
+            .iter()
+            .find(|(have, _)| have.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     /// Bytes from the relay.
@@ -261,11 +265,11 @@ impl Session {
         }
     }
 
-    fn flush(&mut self) {
+    pub(super) fn flush(&mut self) {
         self.out.append(&mut self.buffered);
     }
 
-    fn note(&mut self, now: u64, was_cancelled: bool) {
+    pub(super) fn note(&mut self, now: u64, was_cancelled: bool) {
         if let Some(job) = &self.job {
             if let Some(text) = job.statements.front() {
                 self.ran.push(Ran { at: now, text: text.clone(), was_cancelled });
@@ -405,8 +409,12 @@ impl Session {
                 assert!(rest.is_empty(), "bytes after a query's text");
                 self.prepared.remove("");
                 self.portals.clear();
-                let statements: VecDeque<String> =
-                    text.split(';').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect();
+                let statements: VecDeque<String> = text
+                    .split(';')
+                    .map(str::trim)
+                    .filter(|text| !text.is_empty())
+                    .map(str::to_owned)
+                    .collect();
                 if statements.is_empty() {
                     message(&mut self.buffered, b'I', &[]);
                 }
@@ -448,120 +456,12 @@ impl Session {
         }
     }
 
-    fn parse(&mut self, now: u64, body: &[u8]) {
-        let (name, rest) = cut(body);
-        let (sql, _) = cut(rest);
-        let (name, sql) = (name.to_owned(), sql.to_owned());
-        if name.is_empty() {
-            self.prepared.remove("");
-        }
-        if sql.starts_with("bad") {
-            self.fail(now, b"42601", "syntax error");
-        } else if self.is_refused(&sql) {
-            self.fail(now, b"25P02", "current transaction is aborted");
-        } else if self.prepared.contains_key(&name) {
-            self.fail(now, b"42P05", &format!("prepared statement \"{name}\" already exists"));
-        } else {
-            self.prepared.insert(name, Prepared { sql, version: self.version });
-            message(&mut self.buffered, b'1', &[]);
-        }
-    }
-
-    fn bind(&mut self, now: u64, body: &[u8]) {
-        let (portal, rest) = cut(body);
-        let (name, rest) = cut(rest);
-        let Some(prepared) = self.prepared.get(name).cloned() else {
-            let text = if name.is_empty() {
-                "unnamed prepared statement does not exist".to_owned()
-            } else {
-                format!("prepared statement \"{name}\" does not exist")
-            };
-            self.fail(now, b"26000", &text);
-            return;
-        };
-        if self.is_refused(&prepared.sql) {
-            self.fail(now, b"25P02", "current transaction is aborted");
-            return;
-        }
-        if prepared.version != self.version {
-            let text = "cached plan must not change result type";
-            self.fail_as(now, b"0A000", text, "RevalidateCachedQuery");
-            return;
-        }
-        let formats = usize::from(u16::from_be_bytes([rest[0], rest[1]]));
-        let rest = &rest[2 + 2 * formats..];
-        let count = u16::from_be_bytes([rest[0], rest[1]]);
-        let mut rest = &rest[2..];
-        let mut sql = prepared.sql;
-        for at in 1..=count {
-            let length = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-            let value = std::str::from_utf8(&rest[4..4 + length]).expect("text value");
-            sql = sql.replace(&format!("${at}"), value);
-            rest = &rest[4 + length..];
-        }
-        self.portals.insert(portal.to_owned(), Portal { sql, rest: None, tag: String::new() });
-        message(&mut self.buffered, b'2', &[]);
-    }
-
-    fn describe(&mut self, now: u64, body: &[u8]) {
-        let (name, _) = cut(&body[1..]);
-        let sql = if body[0] == b'S' {
-            self.prepared.get(name).map(|prepared| prepared.sql.clone())
-        } else {
-            self.portals.get(name).map(|portal| portal.sql.clone())
-        };
-        let Some(sql) = sql else {
-            let state = if body[0] == b'S' { b"26000" } else { b"34000" };
-            self.fail(now, state, &format!("\"{name}\" does not exist"));
-            return;
-        };
-        if body[0] == b'S' {
-            message(&mut self.buffered, b't', &0u16.to_be_bytes());
-        }
-        if ["select", "sleep", "rows", "show"].iter().any(|word| sql.starts_with(word)) {
-            self.columns();
-        } else {
-            message(&mut self.buffered, b'n', &[]);
-        }
-    }
-
-    fn execute(&mut self, now: u64, body: &[u8]) {
-        let (name, rest) = cut(body);
-        let limit = u32::from_be_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
-        let Some(portal) = self.portals.get(name).cloned() else {
-            self.fail(now, b"34000", &format!("portal \"{name}\" does not exist"));
-            return;
-        };
-        if let Some(rest) = portal.rest {
-            self.portal_rows(name, rest, limit, &portal.tag);
-            return;
-        }
-        let statements = VecDeque::from([portal.sql]);
-        self.job = Some(Job { statements, is_simple: false, limit, portal: name.to_owned() });
-        self.run(now);
-    }
-
-    fn portal_rows(&mut self, name: &str, mut rows: VecDeque<String>, limit: usize, tag: &str) {
-        let count = if limit == 0 { rows.len() } else { limit.min(rows.len()) };
-        for row in rows.drain(..count) {
-            self.row(&row);
-        }
-        if limit > 0 && count == limit {
-            message(&mut self.buffered, b's', &[]);
-            let portal = self.portals.get_mut(name).expect("it runs");
-            portal.rest = Some(rows);
-            portal.tag = tag.to_owned();
-        } else {
-            self.done(tag);
-        }
-    }
-
-    fn is_refused(&self, statement: &str) -> bool {
+    pub(super) fn is_refused(&self, statement: &str) -> bool {
         self.transaction == b'E' && !matches!(statement.to_ascii_lowercase().as_str(), "commit" | "rollback")
     }
 
     /// Carry out the statements of the message under way, as far as that goes now.
-    fn run(&mut self, now: u64) {
+    pub(super) fn run(&mut self, now: u64) {
         while let Some(job) = &self.job {
             let Some(statement) = job.statements.front().cloned() else {
                 let is_simple = job.is_simple;
@@ -594,153 +494,21 @@ impl Session {
         }
     }
 
-    fn carry_out(&mut self, now: u64, statement: &str) {
-        let is_simple = self.job.as_ref().is_some_and(|job| job.is_simple);
-        let mut words = statement.splitn(2, ' ');
-        let verb = words.next().unwrap_or_default().to_ascii_lowercase();
-        let rest = words.next().unwrap_or_default().trim();
-        if !matches!(verb.as_str(), "sleep" | "copyin" | "silent") {
-            self.note(now, false);
-        }
-        match verb.as_str() {
-            "select" if rest.starts_with("pg_catalog.set_config(") => self.set_config(now, rest),
-            "select" => self.one_row(rest),
-            "show" => {
-                let value = self.setting(rest).unwrap_or_default().to_owned();
-                self.one_row(&value);
-            }
-            "sleep" => {
-                let (us, marker) = rest.split_once(' ').unwrap_or((rest, ""));
-                let until = now + us.parse::<u64>().expect("microseconds");
-                self.running = Some(Running::Sleep { until, marker: marker.to_owned() });
-            }
-            "rows" => {
-                let words: Vec<&str> = rest.split(' ').collect();
-                let (count, size) = (words[0].parse().expect("count"), words[1].parse::<usize>().expect("size"));
-                let row = format!("{}{}", words[2], "x".repeat(size));
-                let rows: VecDeque<String> = std::iter::repeat_n(row, count).collect();
-                if is_simple {
-                    self.columns();
-                    rows.iter().for_each(|row| self.row(row));
-                    self.done(&format!("SELECT {count}"));
-                } else {
-                    let (name, limit) = self.job.as_ref().map(|job| (job.portal.clone(), job.limit)).expect("it runs");
-                    self.portal_rows(&name, rows, limit, &format!("SELECT {count}"));
-                }
-            }
-            "copyin" => {
-                message(&mut self.buffered, b'G', &[0, 0, 0]);
-                self.flush();
-                self.running = Some(Running::CopyIn { bytes: Vec::new() });
-            }
-            "copyout" => {
-                let (count, marker) = rest.split_once(' ').expect("count and marker");
-                message(&mut self.buffered, b'H', &[0, 0, 0]);
-                for _ in 0..count.parse::<usize>().expect("count") {
-                    message(&mut self.buffered, b'd', marker.as_bytes());
-                }
-                message(&mut self.buffered, b'c', &[]);
-                self.done(&format!("COPY {count}"));
-            }
-            "begin" => {
-                if self.transaction == b'I' {
-                    self.settings_before = Some(self.settings.clone());
-                    self.transaction = b'T';
-                }
-                self.done("BEGIN");
-            }
-            "commit" | "rollback" => {
-                let keeps = verb == "commit" && self.transaction == b'T';
-                if let (Some(before), false) = (self.settings_before.take(), keeps) {
-                    self.settings = before;
-                }
-                self.transaction = b'I';
-                self.done(if keeps { "COMMIT" } else { "ROLLBACK" });
-            }
-            "set" => {
-                let (name, value) = rest.split_once('=').expect("name=value");
-                self.change(name, Some(value));
-                self.done("SET");
-            }
-            "reset" => {
-                self.change(&rest.replace('"', ""), None);
-                self.done("RESET");
-            }
-            "prepare" => {
-                self.prepared.insert(rest.to_owned(), Prepared { sql: format!("select {rest}"), version: self.version });
-                self.done("PREPARE");
-            }
-            "deallocate" => {
-                self.prepared.clear();
-                self.done("DEALLOCATE ALL");
-            }
-            "discard" if self.transaction != b'I' => {
-                self.fail(now, b"25001", "DISCARD ALL cannot run inside a transaction block");
-            }
-            "discard" => {
-                self.prepared.clear();
-                self.settings = self.start.clone();
-                self.done("DISCARD ALL");
-            }
-            "notice" => {
-                error_as(&mut self.buffered, b'N', "NOTICE", b"00000", rest, "exec");
-                self.done("NOTICE");
-            }
-            "die" => self.end(),
-            "fatal" => self.terminate(b"57P01", "terminating connection due to administrator command"),
-            "garbage" => {
-                self.flush();
-                self.out.extend_from_slice(b"\x00\x01garbage");
-            }
-            "halfrow" => {
-                self.columns();
-                self.flush();
-                let size: usize = rest.parse().expect("size");
-                self.out.push(b'D');
-                self.out.extend_from_slice(&(size as u32 + 4).to_be_bytes());
-                self.out.extend(std::iter::repeat_n(b'h', size / 2));
-                self.end();
-            }
-            "silent" => self.running = Some(Running::Silent),
-            "fail" => self.fail(now, b"22012", "division by zero"),
-            _ => self.fail(now, b"42601", &format!("syntax error at \"{statement}\"")),
-        }
-    }
-
-    fn change(&mut self, name: &str, value: Option<&str>) {
-        let name = self.settings.keys().find(|have| have.eq_ignore_ascii_case(name)).cloned().unwrap_or(name.to_owned());
-        match value.map(str::to_owned).or_else(|| self.start.get(&name).cloned()) {
-            Some(value) => drop(self.settings.insert(name, value)),
-            None => drop(self.settings.remove(&name)),
-        }
-    }
-
-    fn set_config(&mut self, now: u64, call: &str) {
-        let parts: Vec<&str> = call.split('\'').collect();
-        let (name, value) = (parts[1].to_owned(), parts[3].to_owned());
-        if name == "no_such" || name == "in_hot_standby" {
-            self.fail(now, b"42704", &format!("unrecognized configuration parameter \"{name}\""));
-            return;
-        }
-        self.change(&name, Some(&value));
-        self.one_row(&value);
-    }
-
-    fn columns(&mut self) {
+    pub(super) fn columns(&mut self) {
         let mut body = 1u16.to_be_bytes().to_vec();
         body.extend_from_slice(b"c\0");
         body.extend_from_slice(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 25, 255, 255, 255, 255, 255, 255, 0, 0]);
         message(&mut self.buffered, b'T', &body);
     }
 
-    fn row(&mut self, value: &str) {
+    pub(super) fn row(&mut self, value: &str) {
         let mut body = 1u16.to_be_bytes().to_vec();
         body.extend_from_slice(&(value.len() as u32).to_be_bytes());
         body.extend_from_slice(value.as_bytes());
         message(&mut self.buffered, b'D', &body);
     }
 
-    fn one_row(&mut self, value: &str) {
+    pub(super) fn one_row(&mut self, value: &str) {
         if self.job.as_ref().is_some_and(|job| job.is_simple) {
             self.columns();
         }
@@ -748,16 +516,16 @@ impl Session {
         self.done("SELECT 1");
     }
 
-    fn done(&mut self, tag: &str) {
+    pub(super) fn done(&mut self, tag: &str) {
         message(&mut self.buffered, b'C', format!("{tag}\0").as_bytes());
     }
 
-    fn fail(&mut self, now: u64, state: &[u8; 5], text: &str) {
+    pub(super) fn fail(&mut self, now: u64, state: &[u8; 5], text: &str) {
         self.fail_as(now, state, text, "exec");
     }
 
     /// An error: the job ends; after a simple query comes Ready, after others the wait for a Sync.
-    fn fail_as(&mut self, now: u64, state: &[u8; 5], text: &str, routine: &str) {
+    pub(super) fn fail_as(&mut self, now: u64, state: &[u8; 5], text: &str, routine: &str) {
         let _ = now;
         error(&mut self.buffered, "ERROR", state, text, routine);
         if self.transaction != b'I' {
@@ -779,7 +547,14 @@ fn error(out: &mut Vec<u8>, severity: &str, state: &[u8; 5], text: &str, routine
     error_as(out, b'E', severity, state, text, routine);
 }
 
-fn error_as(out: &mut Vec<u8>, tag: u8, severity: &str, state: &[u8; 5], text: &str, routine: &str) {
+pub(super) fn error_as(
+    out: &mut Vec<u8>,
+    tag: u8,
+    severity: &str,
+    state: &[u8; 5],
+    text: &str,
+    routine: &str,
+) {
     let state = std::str::from_utf8(state).expect("letters");
     let body = format!("S{severity}\0V{severity}\0C{state}\0M{text}\0R{routine}\0\0");
     message(out, tag, body.as_bytes());

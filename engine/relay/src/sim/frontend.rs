@@ -14,7 +14,13 @@ pub enum Reply {
     Ready(char),
     Row(String),
     Done(String),
-    Error { fatal: bool, code: String, message: String, detail: String, hint: String },
+    Error {
+        fatal: bool,
+        code: String,
+        message: String,
+        detail: String,
+        hint: String,
+    },
     CopyData(Vec<u8>),
     /// Any other, by its type.
     Other(char),
@@ -76,15 +82,24 @@ fn read(tag: u8, body: &[u8]) -> Reply {
         b'E' => {
             let fields = texts(body);
             let field = |tag: char| {
-                fields.iter().find(|text| text.starts_with(tag)).map(|text| text[1..].to_owned()).unwrap_or_default()
+                fields
+                    .iter()
+                    .find(|text| text.starts_with(tag))
+                    .map(|text| text[1..].to_owned())
+                    .unwrap_or_default()
             };
             let fatal = field('S') == "FATAL";
-            Reply::Error { fatal, code: field('C'), message: field('M'), detail: field('D'), hint: field('H') }
+            Reply::Error {
+                fatal,
+                code: field('C'),
+                message: field('M'),
+                detail: field('D'),
+                hint: field('H'),
+            }
         }
         b'd' => Reply::CopyData(body.to_vec()),
-        b'1' | b'2' | b'3' | b'n' | b's' | b't' | b'c' | b'G' | b'H' | b'I' | b'N' | b'A' | b'T' | b'V' | b'W' | b'v' => {
-            Reply::Other(tag as char)
-        }
+        b'1' | b'2' | b'3' | b'n' | b's' | b't' | b'c' | b'G' | b'H' | b'I' | b'N' | b'A' | b'T' | b'V'
+        | b'W' | b'v' => Reply::Other(tag as char),
         _ => panic!("a client got a message of type {}", tag as char),
     }
 }

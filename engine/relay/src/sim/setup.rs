@@ -3,8 +3,8 @@
 //! Only data. Used by `World` and by the scenarios in `tests`.
 
 use crate::snapshot::{
-    Address, Auth, AuthMethod, Database, Endpoint, Limits, PoolMode, PoolOverrides, PoolSettings, ServerTls, Snapshot,
-    SslMode, User, WhenDown,
+    Address, Auth, AuthMethod, Database, Endpoint, Limits, PoolMode, PoolOverrides, PoolSettings, ServerTls,
+    Snapshot, SslMode, User, WhenDown,
 };
 
 pub fn pool_settings(size: u32) -> PoolSettings {

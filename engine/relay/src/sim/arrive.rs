@@ -1,0 +1,148 @@
+//! What arrives in the world: bytes, ends of connections, mail, at whom they are meant for.
+//!
+//! Decides nothing. Called by `World` for each event that is due.
+
+use crate::ids::Time;
+use crate::sim::database::Door;
+use crate::sim::frontend::{self, Reply};
+use crate::sim::parts::{Event, Line};
+use crate::sim::World;
+
+impl World {
+    pub(super) fn on_event(&mut self, event: Event) {
+        let now = Time(self.now);
+        match event {
+            Event::FromClient(client, _) | Event::ClientLeft(client) if self.clients[client].is_paused => {
+                self.clients[client].held.push(event);
+            }
+            Event::FromClient(client, bytes) => {
+                let (worker, id) = (self.clients[client].worker, self.clients[client].id);
+                if self.desks[worker].clients.contains_key(&id) {
+                    self.with(worker, |relay, now| relay.client_bytes(now, id, &bytes));
+                }
+            }
+            Event::ClientLeft(client) => {
+                let (worker, id) = (self.clients[client].worker, self.clients[client].id);
+                if self.desks[worker].clients.contains_key(&id) {
+                    self.with(worker, |relay, now| relay.client_closed(now, id));
+                }
+            }
+            Event::ToClient(client, bytes) => {
+                let patron = &mut self.clients[client];
+                patron.heard_at = now.0;
+                if patron.is_raw {
+                    patron.raw.extend_from_slice(&bytes);
+                    return;
+                }
+                patron.input.extend_from_slice(&bytes);
+                frontend::read_replies(&mut patron.input, &mut patron.replies);
+                for reply in &patron.replies {
+                    if let Reply::Key(key) = reply {
+                        patron.key = Some(key.clone());
+                    }
+                }
+            }
+            Event::ClientClosed(client) => self.clients[client].is_closed = true,
+            Event::ClientWritten(client) => {
+                let (worker, id) = (self.clients[client].worker, self.clients[client].id);
+                self.clients[client].is_writing = false;
+                if self.desks[worker].clients.contains_key(&id) {
+                    self.with(worker, |relay, now| relay.client_written(now, id));
+                    self.pump_client(client);
+                }
+            }
+            Event::FromSession(line, _) | Event::SessionLeft(line) if self.lines[line].is_paused => {
+                self.lines[line].held.push(event);
+            }
+            Event::FromSession(line, bytes) => {
+                if let Some(id) = self.lines[line].server {
+                    let worker = self.lines[line].worker;
+                    self.with(worker, |relay, now| relay.server_bytes(now, id, &bytes));
+                } else if self.lines[line].is_moving {
+                    self.lines[line].held.push(Event::FromSession(line, bytes));
+                }
+            }
+            Event::SessionLeft(line) => {
+                if let Some(id) = self.lines[line].server {
+                    let worker = self.lines[line].worker;
+                    self.with(worker, |relay, now| relay.server_closed(now, id, None));
+                } else if self.lines[line].is_moving {
+                    self.lines[line].held.push(Event::SessionLeft(line));
+                }
+            }
+            Event::ToSession(line, bytes) => {
+                self.lines[line].session.version = self.version;
+                self.lines[line].session.feed(now.0, &bytes);
+                self.collect(line);
+            }
+            Event::SessionClosed(line) => {
+                self.lines[line].session.end();
+                self.lines[line].has_hung_up = true;
+            }
+            Event::SessionWritten(line) => {
+                self.lines[line].is_writing = false;
+                if let Some(id) = self.lines[line].server {
+                    let worker = self.lines[line].worker;
+                    self.with(worker, |relay, now| relay.server_written(now, id));
+                    self.pump_line(line);
+                }
+            }
+            Event::SessionWake(line) => {
+                self.lines[line].session.wake(now.0);
+                self.collect(line);
+            }
+            Event::Connected(line) => self.on_connected(line),
+            Event::Detach(line) => self.on_detached(line),
+            Event::Parcel(line, to, server) => {
+                let worker = usize::from(to.0);
+                let id = self.desks[worker].relay.accept_parcel(now, *server);
+                self.desks[worker].servers.insert(id, line);
+                let entry = &mut self.lines[line];
+                (entry.worker, entry.server, entry.is_moving) = (worker, Some(id), false);
+                self.with(worker, |relay, now| relay.parcel_ready(now, id));
+                self.let_go(line);
+            }
+            Event::Mail(to, mail) => self.with(usize::from(to.0), |relay, now| relay.mail(now, mail)),
+            Event::Cancel(endpoint, key) => {
+                let is_meant = |line: &Line| {
+                    line.endpoint == endpoint && line.session.key == key && !line.session.is_over
+                };
+                if let Some(line) = self.lines.iter().position(is_meant) {
+                    self.lines[line].session.cancel(now.0);
+                    self.collect(line);
+                }
+            }
+            Event::CancelDone(worker, server) => {
+                self.with(worker, |relay, now| relay.cancel_done(now, server))
+            }
+            Event::Errand(worker, patron, errand) => {
+                let salted = errand.run();
+                self.with(worker, |relay, now| relay.errand_done(now, patron, salted));
+            }
+        }
+    }
+
+    pub(super) fn on_connected(&mut self, line: usize) {
+        let (worker, Some(id)) = (self.lines[line].worker, self.lines[line].server) else { return };
+        if self.lines[line].session.door == Door::Down {
+            self.lines[line].session.end();
+            self.lines[line].has_hung_up = true;
+            self.with(worker, |relay, now| relay.server_closed(now, id, Some("connection refused".into())));
+            return;
+        }
+        let address = format!("{}:5432", self.lines[line].endpoint);
+        self.with(worker, |relay, now| {
+            relay.server_connected(now, id, address, "10.0.0.2:777".into(), false)
+        });
+    }
+
+    pub(super) fn on_detached(&mut self, line: usize) {
+        let (worker, Some(id)) = (self.lines[line].worker, self.lines[line].server) else { return };
+        let parcel = self.with(worker, |relay, now| relay.take_parcel(now, id));
+        if let Some((to, server)) = parcel {
+            self.desks[worker].servers.remove(&id);
+            self.lines[line].server = None;
+            self.at(self.now + 5, Event::Parcel(line, to, server));
+        }
+    }
+}

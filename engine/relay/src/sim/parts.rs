@@ -1,0 +1,116 @@
+//! What a virtual world is made of: workers, clients, server connections, and what is due.
+//!
+//! Only data, and the order of events. Used by `World`.
+
+use std::collections::HashMap;
+
+use maitred_wire::CancelKey;
+
+use crate::action::Mail;
+use crate::ids::{ClientId, ServerId, Time, WorkerId};
+use crate::server::Server;
+use crate::sim::database::Session;
+use crate::sim::frontend::Reply;
+use crate::Relay;
+
+#[derive(Debug)]
+pub(super) enum Event {
+    /// Arrives at the relay.
+    FromClient(usize, Vec<u8>),
+    ClientLeft(usize),
+    /// Arrives at the client.
+    ToClient(usize, Vec<u8>),
+    ClientClosed(usize),
+    ClientWritten(usize),
+    FromSession(usize, Vec<u8>),
+    SessionLeft(usize),
+    ToSession(usize, Vec<u8>),
+    SessionClosed(usize),
+    SessionWritten(usize),
+    SessionWake(usize),
+    Connected(usize),
+    Detach(usize),
+    Parcel(usize, WorkerId, Box<Server>),
+    Mail(WorkerId, Mail),
+    /// The database hears a cancel request.
+    Cancel(String, CancelKey),
+    CancelDone(usize, ServerId),
+    Errand(usize, crate::action::Patron, maitred_wire::handshake::Errand),
+}
+
+pub(super) struct Due {
+    pub at: u64,
+    pub order: u64,
+    pub event: Event,
+}
+
+impl PartialEq for Due {
+    fn eq(&self, other: &Self) -> bool {
+        (self.at, self.order) == (other.at, other.order)
+    }
+}
+impl Eq for Due {}
+impl PartialOrd for Due {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for Due {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (self.at, self.order).cmp(&(other.at, other.order))
+    }
+}
+
+/// One worker: its relay and when it looks at the clock next.
+pub struct Desk {
+    pub relay: Relay,
+    pub(super) ticked: u64,
+    pub(super) next_tick: Time,
+    pub(super) clients: HashMap<ClientId, usize>,
+    pub(super) servers: HashMap<ServerId, usize>,
+}
+
+/// A client as the world sees it.
+#[derive(Debug)]
+pub struct Patron {
+    pub worker: usize,
+    pub id: ClientId,
+    pub(super) input: Vec<u8>,
+    /// What it has been told and nobody has taken yet.
+    pub replies: Vec<Reply>,
+    /// The relay closed it.
+    pub is_closed: bool,
+    /// It has left.
+    pub has_left: bool,
+    pub key: Option<CancelKey>,
+    /// A client that does not read: what is written to it stays under way.
+    pub reads: bool,
+    pub(super) stuck: Vec<Vec<u8>>,
+    pub(super) is_writing: bool,
+    pub(super) is_paused: bool,
+    pub(super) held: Vec<Event>,
+    pub(super) sent_at: u64,
+    pub(super) got_at: u64,
+    /// When its last answer arrived.
+    pub heard_at: u64,
+    pub is_raw: bool,
+    pub raw: Vec<u8>,
+}
+
+/// A server connection as the world sees it.
+#[derive(Debug)]
+pub struct Line {
+    pub endpoint: String,
+    pub worker: usize,
+    pub server: Option<ServerId>,
+    pub session: Session,
+    pub opened_at: u64,
+    pub(super) is_writing: bool,
+    pub(super) is_paused: bool,
+    pub(super) is_moving: bool,
+    pub(super) held: Vec<Event>,
+    pub(super) sent_at: u64,
+    pub(super) got_at: u64,
+    pub(super) has_hung_up: bool,
+    pub(super) woken_at: u64,
+}

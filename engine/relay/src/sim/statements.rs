@@ -1,0 +1,151 @@
+//! The statements that the scripted database understands.
+//!
+//! Knows no message types but by the words of `database`. Called by it for each statement.
+
+use std::collections::VecDeque;
+
+use super::database::{error_as, message, Prepared, Running, Session};
+
+impl Session {
+    pub(super) fn carry_out(&mut self, now: u64, statement: &str) {
+        let is_simple = self.job.as_ref().is_some_and(|job| job.is_simple);
+        let mut words = statement.splitn(2, ' ');
+        let verb = words.next().unwrap_or_default().to_ascii_lowercase();
+        let rest = words.next().unwrap_or_default().trim();
+        if !matches!(verb.as_str(), "sleep" | "copyin" | "silent") {
+            self.note(now, false);
+        }
+        match verb.as_str() {
+            "select" if rest.starts_with("pg_catalog.set_config(") => self.set_config(now, rest),
+            "select" => self.one_row(rest),
+            "show" => {
+                let value = self.setting(rest).unwrap_or_default().to_owned();
+                self.one_row(&value);
+            }
+            "sleep" => {
+                let (us, marker) = rest.split_once(' ').unwrap_or((rest, ""));
+                let until = now + us.parse::<u64>().expect("microseconds");
+                self.running = Some(Running::Sleep { until, marker: marker.to_owned() });
+            }
+            "rows" => {
+                let words: Vec<&str> = rest.split(' ').collect();
+                let (count, size) =
+                    (words[0].parse().expect("count"), words[1].parse::<usize>().expect("size"));
+                let row = format!("{}{}", words[2], "x".repeat(size));
+                let rows: VecDeque<String> = std::iter::repeat_n(row, count).collect();
+                if is_simple {
+                    self.columns();
+                    rows.iter().for_each(|row| self.row(row));
+                    self.done(&format!("SELECT {count}"));
+                } else {
+                    let (name, limit) =
+                        self.job.as_ref().map(|job| (job.portal.clone(), job.limit)).expect("it runs");
+                    self.portal_rows(&name, rows, limit, &format!("SELECT {count}"));
+                }
+            }
+            "copyin" => {
+                message(&mut self.buffered, b'G', &[0, 0, 0]);
+                self.flush();
+                self.running = Some(Running::CopyIn { bytes: Vec::new() });
+            }
+            "copyout" => {
+                let (count, marker) = rest.split_once(' ').expect("count and marker");
+                message(&mut self.buffered, b'H', &[0, 0, 0]);
+                for _ in 0..count.parse::<usize>().expect("count") {
+                    message(&mut self.buffered, b'd', marker.as_bytes());
+                }
+                message(&mut self.buffered, b'c', &[]);
+                self.done(&format!("COPY {count}"));
+            }
+            "begin" => {
+                if self.transaction == b'I' {
+                    self.settings_before = Some(self.settings.clone());
+                    self.transaction = b'T';
+                }
+                self.done("BEGIN");
+            }
+            "commit" | "rollback" => {
+                let keeps = verb == "commit" && self.transaction == b'T';
+                if let (Some(before), false) = (self.settings_before.take(), keeps) {
+                    self.settings = before;
+                }
+                self.transaction = b'I';
+                self.done(if keeps { "COMMIT" } else { "ROLLBACK" });
+            }
+            "set" => {
+                let (name, value) = rest.split_once('=').expect("name=value");
+                self.change(name, Some(value));
+                self.done("SET");
+            }
+            "reset" => {
+                self.change(&rest.replace('"', ""), None);
+                self.done("RESET");
+            }
+            "prepare" => {
+                self.prepared.insert(
+                    rest.to_owned(),
+                    Prepared { sql: format!("select {rest}"), version: self.version },
+                );
+                self.done("PREPARE");
+            }
+            "deallocate" => {
+                self.prepared.clear();
+                self.done("DEALLOCATE ALL");
+            }
+            "discard" if self.transaction != b'I' => {
+                self.fail(now, b"25001", "DISCARD ALL cannot run inside a transaction block");
+            }
+            "discard" => {
+                self.prepared.clear();
+                self.settings = self.start.clone();
+                self.done("DISCARD ALL");
+            }
+            "notice" => {
+                error_as(&mut self.buffered, b'N', "NOTICE", b"00000", rest, "exec");
+                self.done("NOTICE");
+            }
+            "die" => self.end(),
+            "fatal" => self.terminate(b"57P01", "terminating connection due to administrator command"),
+            "garbage" => {
+                self.flush();
+                self.out.extend_from_slice(b"\x00\x01garbage");
+            }
+            "halfrow" => {
+                self.columns();
+                self.flush();
+                let size: usize = rest.parse().expect("size");
+                self.out.push(b'D');
+                self.out.extend_from_slice(&(size as u32 + 4).to_be_bytes());
+                self.out.extend(std::iter::repeat_n(b'h', size / 2));
+                self.end();
+            }
+            "silent" => self.running = Some(Running::Silent),
+            "fail" => self.fail(now, b"22012", "division by zero"),
+            _ => self.fail(now, b"42601", &format!("syntax error at \"{statement}\"")),
+        }
+    }
+
+    fn change(&mut self, name: &str, value: Option<&str>) {
+        let name = self
+            .settings
+            .keys()
+            .find(|have| have.eq_ignore_ascii_case(name))
+            .cloned()
+            .unwrap_or(name.to_owned());
+        match value.map(str::to_owned).or_else(|| self.start.get(&name).cloned()) {
+            Some(value) => drop(self.settings.insert(name, value)),
+            None => drop(self.settings.remove(&name)),
+        }
+    }
+
+    fn set_config(&mut self, now: u64, call: &str) {
+        let parts: Vec<&str> = call.split('\'').collect();
+        let (name, value) = (parts[1].to_owned(), parts[3].to_owned());
+        if name == "no_such" || name == "in_hot_standby" {
+            self.fail(now, b"42704", &format!("unrecognized configuration parameter \"{name}\""));
+            return;
+        }
+        self.change(&name, Some(&value));
+        self.one_row(&value);
+    }
+}
