@@ -20,6 +20,7 @@ BIN := $(VENV)/bin
 STATE := $(VENV)/state
 LOCK := requirements/dev.lock
 MODULE := src/maitred/_engine.abi3.so
+FRESH := src/maitred/_engine.fresh.so
 RUST := $(shell find engine -name target -prune -o -type f \( -name '*.rs' -o -name 'Cargo.*' \) -print)
 
 export PIP_CONSTRAINT := $(abspath $(LOCK))
@@ -35,7 +36,7 @@ help: ## this list
 # $(STATE); `use` puts one of them in place. It replaces the file instead of writing into it, because a
 # running maitred has the old one mapped.
 use = cmp -s $(STATE)/engine-$(1).so $(MODULE) || \
-	{ cp $(STATE)/engine-$(1).so $(MODULE).new && mv -f $(MODULE).new $(MODULE); }
+	{ cp $(STATE)/engine-$(1).so $(FRESH) && mv -f $(FRESH) $(MODULE); }
 
 $(STATE)/venv:
 	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.80 or newer (https://rustup.rs)" >&2; exit 1; }
@@ -54,8 +55,9 @@ $(STATE)/extra-%: pyproject.toml $(LOCK) | $(STATE)/venv
 	$(BIN)/pip install --quiet -r $@.txt
 	touch $@
 
+# Why the copy first: maturin writes into the file that is there, under the feet of whoever runs it.
 $(STATE)/engine-%.so: $(RUST) pyproject.toml | $(STATE)/venv
-	rm -f src/maitred/_engine*.so
+	@if [ -e $(MODULE) ]; then cp $(MODULE) $(FRESH) && mv -f $(FRESH) $(MODULE); fi
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/maturin develop --quiet --locked --profile $*
 	cp $(MODULE) $@
 
