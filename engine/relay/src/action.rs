@@ -7,7 +7,7 @@ use std::sync::Arc;
 use maitred_wire::handshake::Errand;
 use maitred_wire::CancelKey;
 
-use crate::budget::PoolShared;
+use crate::budget::{Budget, PoolShared};
 use crate::ids::{ClientId, ServerId, Time, WorkerId};
 use crate::server::Server;
 use crate::snapshot::Endpoint;
@@ -87,9 +87,10 @@ pub enum Mail {
     Nudge {
         pool: Arc<PoolShared>,
     },
-    /// Give up the longest idle server under a shared limit, if any.
+    /// Give up the longest idle server that holds a place in `budget`, if any, for `pool`.
     Evict {
         pool: Arc<PoolShared>,
+        budget: Arc<Budget>,
     },
     /// Stop the query of the client with this key; tell `from` when done.
     Cancel {

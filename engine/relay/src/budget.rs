@@ -47,6 +47,12 @@ impl Budget {
             .is_ok()
     }
 
+    /// Would there be a place, with `extra` beyond the limit?
+    pub fn has_place(&self, extra: u32) -> bool {
+        let limit = self.limit();
+        limit == 0 || self.used() < limit.saturating_add(extra)
+    }
+
     fn give_back(&self) {
         let before = self.used.fetch_sub(1, Ordering::AcqRel);
         debug_assert!(before > 0, "a place was given back twice: {}", self.setting);
@@ -76,6 +82,11 @@ impl Permit {
             permit.held.push(Arc::clone(budget));
         }
         Ok(permit)
+    }
+
+    /// Does it hold a place in this very budget?
+    pub fn holds(&self, budget: &Arc<Budget>) -> bool {
+        self.held.iter().any(|held| Arc::ptr_eq(held, budget))
     }
 }
 

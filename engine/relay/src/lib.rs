@@ -219,7 +219,7 @@ impl Relay {
                     self.want_server(at);
                 }
             }
-            Mail::Evict { pool } => drop(self.evict(&pool)),
+            Mail::Evict { pool, budget } => drop(self.evict(&pool, &budget)),
             Mail::Cancel { key, from, requester } => self.cancel_by_key(&key, from, requester),
             Mail::CancelDone { requester } => {
                 self.end_client(requester, action::ClientEnd::CancelRequest, None);

@@ -11,7 +11,7 @@ use maitred_wire::handshake::{LoginTo, ServerStep};
 use maitred_wire::{Code, Complaint};
 
 use crate::action::{Action, ClientEnd, Event, Mail, Patron, ServerEnd};
-use crate::budget::{Level, Permit, Trouble, Welcome};
+use crate::budget::{Budget, Level, Permit, Trouble, Welcome};
 use crate::client;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
 use crate::server::{Server, State};
@@ -41,7 +41,7 @@ impl Relay {
             return;
         }
         let settings = &pool.route.settings;
-        let oldest = pool.waiters.front().map_or(now, |(_, since)| *since);
+        let oldest = self.oldest_waiter(at).unwrap_or(now);
         let reserve = settings.reserve_size;
         let extra =
             if reserve > 0 && now >= oldest.after_ms(settings.reserve_after_ms) { reserve } else { 0 };
@@ -50,10 +50,11 @@ impl Relay {
         }
         let permit = match self.server_permit(at, extra) {
             Ok(permit) => permit,
-            Err(is_own) => {
+            Err(full) => {
                 shared.end_opening();
-                if !is_own {
-                    self.evict_for(at);
+                // Why: while the pool itself is full, a place elsewhere would not help it.
+                if shared.servers.has_place(extra) {
+                    self.evict_for(at, &full);
                 }
                 return;
             }
@@ -65,8 +66,8 @@ impl Relay {
         self.begin_opening(at, permit, None, None);
     }
 
-    /// Places for one more server. `Err(true)`: the pool itself is full; `Err(false)`: a wider budget.
-    fn server_permit(&self, at: PoolId, extra: u32) -> Result<Permit, bool> {
+    /// Places for one more server, or the budget that is full.
+    fn server_permit(&self, at: PoolId, extra: u32) -> Result<Permit, Arc<Budget>> {
         let pool = &self.pools[at.0 as usize];
         let route = &pool.route;
         let endpoint =
@@ -75,7 +76,6 @@ impl Relay {
             self.shared.named(Level::DatabaseServers, &route.key.database, route.max_database_servers);
         let user = self.shared.named(Level::UserServers, &route.key.user, route.max_user_servers);
         Permit::take(&[&self.shared.servers, &endpoint, &database, &user, &pool.shared.servers], extra)
-            .map_err(|full| Arc::ptr_eq(&full, &pool.shared.servers))
     }
 
     /// A server of a replication client's own.
@@ -367,34 +367,28 @@ impl Relay {
     }
 
     /// Another pool's idle server stands in the way of a shared limit: let the longest idle one go.
-    fn evict_for(&mut self, at: PoolId) {
+    fn evict_for(&mut self, at: PoolId, full: &Arc<Budget>) {
         let asking = Arc::clone(&self.pools[at.0 as usize].shared);
-        if !self.evict(&asking) {
+        if !self.evict(&asking, full) {
             for worker in 0..self.shared.workers as u16 {
                 let to = crate::ids::WorkerId(worker);
                 if to != self.worker {
-                    self.actions.push(Action::Mail { to, mail: Mail::Evict { pool: Arc::clone(&asking) } });
+                    let mail = Mail::Evict { pool: Arc::clone(&asking), budget: Arc::clone(full) };
+                    self.actions.push(Action::Mail { to, mail });
                 }
             }
         }
     }
 
-    /// Close the longest idle server that shares a limit with `asking`. True if there was one.
-    pub(crate) fn evict(&mut self, asking: &Arc<crate::budget::PoolShared>) -> bool {
-        let limited_total = self.shared.servers.limit() > 0;
+    /// Close the longest idle server of another pool that holds a place in `full`. True if there was one.
+    pub(crate) fn evict(&mut self, asking: &Arc<crate::budget::PoolShared>, full: &Arc<Budget>) -> bool {
         let victim = self
             .pools
             .iter()
             .filter(|pool| !Arc::ptr_eq(&pool.shared, asking) && pool.waiting == 0)
-            .filter(|pool| {
-                let (key, other) = (&pool.shared.key, &asking.key);
-                limited_total
-                    || key.endpoint == other.endpoint
-                    || key.database == other.database
-                    || key.user == other.user
-            })
             .filter(|pool| pool.shared.servers.used() > pool.route.settings.min_size)
             .filter_map(|pool| pool.idle.first().copied())
+            .filter(|id| self.servers[*id].permit.holds(full))
             .min_by_key(|id| self.servers[*id].idle_since);
         match victim {
             Some(id) => {
@@ -403,9 +397,8 @@ impl Relay {
                 self.lose_server(id, ServerEnd::Evicted);
                 if let Some(at) = self.pool_index.get(&asking.key).copied() {
                     self.want_server(at);
-                } else {
-                    self.nudge_pool(asking);
                 }
+                self.nudge_pool(asking);
                 true
             }
             None => false,
@@ -416,7 +409,9 @@ impl Relay {
         for (worker, share) in shared.shares.iter().enumerate() {
             if share.oldest_wait.load(Ordering::Acquire) != Time::NEVER.0 {
                 let to = crate::ids::WorkerId(worker as u16);
-                self.actions.push(Action::Mail { to, mail: Mail::Nudge { pool: Arc::clone(shared) } });
+                if to != self.worker {
+                    self.actions.push(Action::Mail { to, mail: Mail::Nudge { pool: Arc::clone(shared) } });
+                }
             }
         }
     }

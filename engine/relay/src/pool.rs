@@ -174,6 +174,14 @@ impl Relay {
         None
     }
 
+    /// Since when the oldest client that still waits has done so.
+    pub(crate) fn oldest_waiter(&self, at: PoolId) -> Option<Time> {
+        let waiters = &self.pools[at.0 as usize].waiters;
+        let still =
+            |id: &ClientId, since: &Time| self.clients.get(*id).is_some_and(|c| c.is_waiting_since(*since));
+        waiters.iter().find(|(id, since)| still(id, since)).map(|(_, since)| *since)
+    }
+
     /// A client leaves the queue without a server.
     pub(crate) fn leave_queue(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };

@@ -82,7 +82,11 @@ impl World {
     }
 
     pub fn with_workers(snapshot: Snapshot, workers: usize, seed: u64) -> World {
-        let shared = Shared::new(workers, [7; 32]);
+        World::with_secret(snapshot, workers, seed, [7; 32])
+    }
+
+    pub fn with_secret(snapshot: Snapshot, workers: usize, seed: u64, secret: [u8; 32]) -> World {
+        let shared = Shared::new(workers, secret);
         let routes = Routes::new(snapshot, &shared).expect("a snapshot that can be used");
         let desk = |worker| Desk {
             relay: Relay::new(
