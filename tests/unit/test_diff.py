@@ -63,14 +63,3 @@ def test_secrets_are_told_without_their_text(change: Change) -> None:
         "users.app.password: changed",
         "databases.shop: server password changed",
     )
-
-
-def test_a_new_certificate_behind_the_same_path_is_told(change: Change, tmp_path: Path) -> None:
-    pem = tmp_path / "ca.pem"
-    pem.write_text("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n")
-    text = BASE.replace("/shop", "/shop?sslrootcert=ca.pem")
-    path = tmp_path / "maitred.toml"
-    path.write_text(text)
-    before = load.from_file(path)
-    pem.write_text("-----BEGIN CERTIFICATE-----\nBB==\n-----END CERTIFICATE-----\n")
-    assert between(before, load.from_file(path)).live == ("endpoint db1:5432: TLS changed",)

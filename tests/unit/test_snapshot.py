@@ -6,6 +6,7 @@ Reads the Rust source as text. Run by pytest.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,15 @@ from maitred.config.setting import Scope
 from maitred.prepare import Source, prepare
 
 SNAPSHOT = Path(__file__).parents[2] / "engine/relay/src/snapshot.rs"
-PEM = "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"
-KEY = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----\n"
 TEXT = """\
 [listen]
 postgres = ["127.0.0.1:6432", "unix:/tmp:6432"]
 [tls.client]
 mode = "require"
-certificate = "cert.pem"
-key = "key.pem"
+certificate = "pair.crt"
+key = "pair.key"
 [databases.shop]
-url = "postgres://app:x@db1/shop?sslmode=require&sslrootcert=cert.pem"
+url = "postgres://app:x@db1/shop?sslmode=require&sslrootcert=pair.crt"
 parameters.search_path = "a"
 [users.a]
 password = "x"
@@ -43,9 +42,8 @@ def rust_fields(name: str) -> set[str]:
 
 
 @pytest.fixture
-def snapshot(tmp_path: Path) -> dict[str, Any]:
-    (tmp_path / "cert.pem").write_text(PEM)
-    (tmp_path / "key.pem").write_text(KEY)
+def snapshot(tmp_path: Path, make_pair: Callable[..., None]) -> dict[str, Any]:
+    make_pair(tmp_path, "pair")
     (tmp_path / "maitred.toml").write_text(TEXT)
     return prepare(Source(file=tmp_path / "maitred.toml"), Verifiers()).snapshot(7)
 
@@ -100,26 +98,27 @@ def test_choices_are_the_words_of_the_engine(name: str, enum: str, convention: s
 
 
 @pytest.mark.parametrize("method", SETTINGS["auth.method"].choices)
-def test_a_method_arrives_in_the_engines_word(method: str, tmp_path: Path) -> None:
-    text = TEXT.replace('"require"', '"verify-full"\nca = "cert.pem"', 1)
-    (tmp_path / "cert.pem").write_text(PEM)
-    (tmp_path / "key.pem").write_text(KEY)
+def test_a_method_arrives_in_the_engines_word(
+    method: str, tmp_path: Path, make_pair: Callable[..., None]
+) -> None:
+    text = TEXT.replace('"require"', '"verify-full"\nca = "pair.crt"', 1)
+    make_pair(tmp_path, "pair")
     (tmp_path / "maitred.toml").write_text(f'auth.method = "{method}"\n{text}')
     prepared = prepare(Source(file=tmp_path / "maitred.toml"), Verifiers())
     assert prepared.snapshot(1)["auth"]["method"] in rust_words("AuthMethod", "kebab-case")
 
 
-def test_values_arrive(snapshot: dict[str, Any]) -> None:
+def test_values_arrive(snapshot: dict[str, Any], tmp_path: Path) -> None:
     assert snapshot["number"] == 7
     assert [one["address"] for one in snapshot["listeners"]] == [
         {"tcp": {"host": "127.0.0.1", "port": 6432}},
         {"unix": {"path": "/tmp/.s.PGSQL.6432"}},
     ]
-    assert snapshot["client_tls"]["key_pem"] == KEY
+    assert snapshot["client_tls"]["key_pem"] == (tmp_path / "pair.key").read_text()
     assert snapshot["databases"][0]["parameters"] == [["search_path", "a"]]
     # Spec: libpq, "require" with a root certificate behaves as "verify-ca".
     assert snapshot["endpoints"][0]["tls"]["mode"] == "verify-ca"
-    assert snapshot["endpoints"][0]["tls"]["ca_pem"] == PEM
+    assert snapshot["endpoints"][0]["tls"]["ca_pem"] == (tmp_path / "pair.crt").read_text()
 
 
 def test_a_disabled_database_is_marked() -> None:

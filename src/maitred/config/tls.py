@@ -1,11 +1,13 @@
 """Gather TLS settings of one side and read the PEM files they name.
 
-Checks that a file holds PEM of the right sort, not whether a certificate is valid: the engine does.
+Checks that files hold what they should and fit together, so that a mistake is told with its place;
+whether a certificate is still valid is the other side's question.
 Called by `load` and `targets`.
 """
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,6 +99,10 @@ def _read(document: Document, named: Mapping[str, Named], files: set[Path]) -> T
     certificate = _pem(document, named["certificate"], "CERTIFICATE", files)
     key = _pem(document, named["key"], "PRIVATE KEY", files)
     ca = _pem(document, named["ca"], "CERTIFICATE", files)
+    if certificate and key:
+        _check_pair(document, named["certificate"], named["key"])
+    if ca:
+        _check_authorities(document, named["ca"], ca)
     mode = named["mode"].value
     # Spec: libpq, "for backwards compatibility … require with a root CA file behaves as verify-ca".
     if mode == "require" and ca and named["mode"].what != "tls.client.mode":
@@ -109,6 +115,34 @@ def _read(document: Document, named: Mapping[str, Named], files: set[Path]) -> T
         minimum=named["minimum"].value,
         direct=named["direct"].value == "direct" if "direct" in named else False,
     )
+
+
+def _check_pair(document: Document, certificate: Named, key: Named) -> None:
+    paths = [document.folder / Path(one.value).expanduser() for one in (certificate, key)]
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # Why a password: without one OpenSSL would ask for it at the terminal.
+        context.load_cert_chain(*paths, password="")
+    except (ssl.SSLError, OSError) as error:
+        document.complain_at(
+            certificate.place,
+            f"{certificate.what}: {paths[0]} and its key {paths[1]} cannot be used together:"
+            f" {_reason(error)}; give the whole chain and the key that belongs to it",
+        )
+
+
+def _check_authorities(document: Document, named: Named, text: str) -> None:
+    try:
+        ssl.create_default_context(cadata=text)
+    except (ssl.SSLError, ValueError) as error:
+        path = document.folder / Path(named.value).expanduser()
+        text = f"{named.what}: {path} holds no good certificate: {_reason(error)}"
+        document.complain_at(named.place, text)
+
+
+def _reason(error: Exception) -> str:
+    reason = getattr(error, "reason", None) or "it is damaged"
+    return str(reason).replace("_", " ").lower()
 
 
 def _pem(document: Document, named: Named, sort: str, files: set[Path]) -> str | None:
