@@ -45,9 +45,17 @@ def _code(path: Path) -> str:
 
 
 def _rust(*crates: str) -> list[Path]:
-    return sorted(
-        path for crate in crates for path in (ROOT / "engine" / crate / "src").rglob("*.rs")
-    )
+    """Sources of `crates`, without the simulator, which is compiled for tests alone."""
+    found = [path for crate in crates for path in (ROOT / "engine" / crate / "src").rglob("*.rs")]
+    return sorted(path for path in found if "sim" not in (path.stem, path.parent.name))
+
+
+def test_the_simulator_is_compiled_for_tests_alone() -> None:
+    text = (ROOT / "engine/relay/src/lib.rs").read_text()
+    assert re.search(r"#\[cfg\((any\()?test[^\n]*\]\n(?:pub )?mod sim;", text)
+    for crate in ("reactor", "binding"):
+        manifest = (ROOT / "engine" / crate / "Cargo.toml").read_text().partition("[dev-")[0]
+        assert '"sim"' not in manifest
 
 
 def _name(path: Path) -> str:
