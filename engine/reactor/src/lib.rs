@@ -13,6 +13,7 @@ pub mod errand;
 pub mod listen;
 pub mod mail;
 mod options;
+mod ring;
 mod slots;
 pub mod socket;
 pub mod tls;

@@ -19,28 +19,19 @@
 //! at once would let another thread's new socket take its number before they are submitted.
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
-use io_uring::squeue::Flags as EntryFlags;
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
-use io_uring::{cqueue, opcode, squeue, IoUring};
+use io_uring::types::Fd;
+use io_uring::{cqueue, opcode, squeue};
 
 use crate::backend::{Backend, Chunk, Event, Received, SocketId, Waker};
 use crate::buffer::{ProvidedBuffers, SpareBuffers, GROUP};
+use crate::ring::{index_of, mark, Kind, Ring, NOBODY};
 use crate::slots::Slots;
 
-const SUBMISSIONS: u32 = 512;
-/// Why: room for one completion of every socket that is busy at the same moment; the kernel keeps
-/// what does not fit, but at a cost. It also sets the size of the table in which it finds what to cancel.
-const COMPLETIONS: u32 = 8192;
 /// Pause after running out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
-
-// From <linux/io_uring.h>; the crate keeps its `enter` flags private.
-const ENTER_GETEVENTS: u32 = 1;
-const ENTER_EXT_ARG: u32 = 1 << 3;
-const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Stage {
@@ -68,65 +59,14 @@ struct Socket {
     stopping: bool,
 }
 
-/// What a completion is about; the top four bits of its mark.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-enum Kind {
-    Receive = 0,
-    /// Tried once, never waits: its completion is there when `wait` returns.
-    SendNow = 1,
-    /// Waits until the socket takes the rest.
-    SendRest = 2,
-    Connect = 3,
-    Accept = 4,
-    Wake = 5,
-    /// A cancel or close that failed, because its target had just ended by itself.
-    Aside = 6,
-}
-
-impl Kind {
-    const fn bit(self) -> u8 {
-        1 << self as u8
-    }
-
-    fn of(mark: u64) -> Self {
-        match mark >> 60 {
-            0 => Kind::Receive,
-            1 => Kind::SendNow,
-            2 => Kind::SendRest,
-            3 => Kind::Connect,
-            4 => Kind::Accept,
-            5 => Kind::Wake,
-            _ => Kind::Aside,
-        }
-    }
-}
-
-fn mark(kind: Kind, id: SocketId) -> u64 {
-    (kind as u64) << 60 | u64::from(id.index) << 32 | u64::from(id.generation)
-}
-
-fn index_of(mark: u64) -> u32 {
-    (mark >> 32) as u32 & 0x0FFF_FFFF
-}
-
-const NOBODY: SocketId = SocketId { index: 0, generation: 0 };
-
 /// One ring, its sockets and its buffers.
 pub struct Uring {
     // Invariant: `ring` is declared before what the kernel may still write to, so it is dropped first.
-    ring: IoUring,
+    ring: Ring,
     provided: ProvidedBuffers,
     sockets: Slots<Socket>,
     spare: SpareBuffers,
     waker: Waker,
-    enter_flags: u32,
-    /// The ring belongs to the thread that submits first; not yet is it anybody's.
-    enabled: bool,
-    /// Submissions whose completions are sure to be posted while they are submitted.
-    immediate: u32,
-    /// Submissions for which the queue had no room. Enter: `push`. Leave: `wait`, oldest first.
-    backlog: Vec<squeue::Entry>,
     /// Events that need no completion. Enter: commands. Leave: the next `wait`.
     pending: Vec<Event>,
     /// Listeners that ran out of descriptors, and when they try again.
@@ -145,43 +85,21 @@ impl Uring {
     /// # Errors
     /// The kernel is older than 6.0, or io_uring is forbidden here (seccomp, sysctl).
     pub fn open() -> io::Result<Self> {
-        let ring = build_ring()?;
-        let mut probe = io_uring::Probe::new();
-        ring.submitter().register_probe(&mut probe)?;
-        // Why: multishot receive came with 6.0 and cannot be asked for; zero-copy send came with it and can.
-        if !probe.is_supported(opcode::SendZc::CODE) || !ring.params().is_feature_ext_arg() {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring before Linux 6.0"));
-        }
-        let provided = ProvidedBuffers::register(&ring)?;
-        let mut enter_flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
-        if ring.params().is_feature_no_iowait() {
-            // Why: else an idle proxy shows as a machine waiting for its disks.
-            enter_flags |= ENTER_NO_IOWAIT;
-        }
-        Ok(Self {
+        let ring = Ring::open()?;
+        let provided = ring.provide_buffers()?;
+        let mut uring = Self {
             ring,
             provided,
             sockets: Slots::new(),
             spare: SpareBuffers::new(),
             waker: Waker::new()?,
-            enter_flags,
-            enabled: false,
-            immediate: 0,
-            backlog: Vec::new(),
             pending: Vec::new(),
             resting: Vec::new(),
             harvest: Vec::new(),
             starved: false,
-        })
-    }
-
-    fn enable(&mut self) -> io::Result<()> {
-        if !self.enabled {
-            self.ring.submitter().register_enable_rings()?;
-            self.enabled = true;
-            self.arm_waker();
-        }
-        Ok(())
+        };
+        uring.arm_waker();
+        Ok(uring)
     }
 
     // Why: the counter is never read back; each write wakes the poll anew, which is all that is needed.
@@ -193,29 +111,11 @@ impl Uring {
         self.push(entry);
     }
 
+    #[inline]
     fn push(&mut self, entry: squeue::Entry) {
         // SAFETY: each entry names descriptors and memory that live until its completion: `Socket` keeps
         // both, and is not freed before (see the head of this file).
-        if self.backlog.is_empty() && unsafe { self.ring.submission().push(&entry) }.is_ok() {
-            return;
-        }
-        self.backlog.push(entry);
-        self.flush();
-    }
-
-    /// Make room in the queue; what cannot be submitted now is tried again by `wait`.
-    fn flush(&mut self) {
-        let _ = self.enable();
-        let _ = self.ring.submit();
-        self.refill();
-    }
-
-    fn refill(&mut self) {
-        let mut queue = self.ring.submission();
-        // SAFETY: as in `push`.
-        let taken = self.backlog.iter().take_while(|entry| unsafe { queue.push(entry) }.is_ok()).count();
-        drop(queue);
-        self.backlog.drain(..taken);
+        unsafe { self.ring.push(entry) };
     }
 
     fn start_receive(&mut self, index: u32) {
@@ -248,7 +148,7 @@ impl Uring {
     }
 
     /// Submit the part of the buffer that has not gone out.
-    fn start_send(&mut self, index: u32, kind: Kind) {
+    fn start_send(&mut self, index: u32) {
         let id = self.sockets.id(index);
         let socket = self.sockets.at(index);
         let Some(descriptor) = &socket.descriptor else {
@@ -256,23 +156,11 @@ impl Uring {
         };
         let rest = &socket.buffer[socket.sent..];
         let length = rest.len().min(i32::MAX as usize) as u32;
-        // Why: MSG_DONTWAIT makes the kernel answer within the submission, so `wait` can tell how many
-        // completions are no news and sleep until there is one more.
-        let waiting = if kind == Kind::SendNow { libc::MSG_DONTWAIT } else { libc::MSG_WAITALL };
         let entry = opcode::Send::new(Fd(descriptor.as_raw_fd()), rest.as_ptr(), length)
-            .flags(libc::MSG_NOSIGNAL | waiting)
+            .flags(libc::MSG_NOSIGNAL | libc::MSG_WAITALL)
             .build()
-            .user_data(mark(kind, id));
-        socket.operations |= kind.bit();
-        self.immediate += u32::from(kind == Kind::SendNow);
-        self.push(entry);
-    }
-
-    fn cancel(&mut self, kind: Kind, id: SocketId) {
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::user_data(mark(kind, id)))
-            .build()
-            .flags(EntryFlags::SKIP_SUCCESS)
-            .user_data(mark(Kind::Aside, NOBODY));
+            .user_data(mark(Kind::Send, id));
+        socket.operations |= Kind::Send.bit();
         self.push(entry);
     }
 
@@ -307,7 +195,7 @@ impl Uring {
         let index = index_of(mark);
         match Kind::of(mark) {
             Kind::Receive => self.received(index, result, flags, events),
-            kind @ (Kind::SendNow | Kind::SendRest) => self.sent(index, kind, result, events),
+            Kind::Send => self.sent(index, result, events),
             Kind::Connect => self.connected(index, result, events),
             Kind::Accept => self.accepted(index, result, flags, events),
             Kind::Wake => {
@@ -360,8 +248,7 @@ impl Uring {
         self.operation_ended(index, Kind::Receive);
     }
 
-    fn sent(&mut self, index: u32, kind: Kind, result: i32, events: &mut Vec<Event>) {
-        self.immediate -= u32::from(kind == Kind::SendNow);
+    fn sent(&mut self, index: u32, result: i32, events: &mut Vec<Event>) {
         let id = self.sockets.id(index);
         let socket = self.sockets.at(index);
         if result > 0 {
@@ -371,8 +258,7 @@ impl Uring {
             let again = matches!(-result, libc::EAGAIN | libc::EINTR);
             let error = (result < 0 && !again).then(|| io::Error::from_raw_os_error(-result));
             if error.is_none() && socket.sent < socket.buffer.len() {
-                socket.operations &= !kind.bit();
-                self.start_send(index, Kind::SendRest);
+                self.start_send(index);
                 return;
             }
             let mut buffer = std::mem::take(&mut socket.buffer);
@@ -380,7 +266,7 @@ impl Uring {
             let result = error.map_or(Ok(()), Err);
             events.push(Event::Written { socket: id, buffer, result });
         }
-        self.operation_ended(index, kind);
+        self.operation_ended(index, Kind::Send);
     }
 
     fn connected(&mut self, index: u32, result: i32, events: &mut Vec<Event>) {
@@ -454,50 +340,6 @@ impl Uring {
         }
         self.resting.iter().map(|&(_, at)| at - now).min()
     }
-
-    fn enter(&mut self, want: u32, timeout: Option<Duration>) -> io::Result<()> {
-        let submissions = self.ring.submission().len() as u32;
-        let time = timeout.map(Timespec::from);
-        let mut arguments = SubmitArgs::new();
-        if let Some(time) = &time {
-            arguments = arguments.timespec(time);
-        }
-        // SAFETY: EXT_ARG is set and `SubmitArgs` is what it asks for; it lives through the call.
-        let entered =
-            unsafe { self.ring.submitter().enter(submissions, want, self.enter_flags, Some(&arguments)) };
-        match entered {
-            Ok(_) => Ok(()),
-            // Why: time is up; a signal; too little memory just now. What was not submitted stays queued.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
-                ) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// The best ring this kernel makes. It starts disabled, so that it can be given to its thread.
-fn build_ring() -> io::Result<IoUring> {
-    let mut builder = IoUring::builder();
-    builder.dontfork().setup_cqsize(COMPLETIONS).setup_clamp().setup_submit_all().setup_r_disabled();
-    let mut older = builder.clone();
-    older.setup_coop_taskrun();
-    builder.setup_coop_taskrun().setup_single_issuer().setup_defer_taskrun();
-    let mut newest = builder.clone();
-    newest.setup_no_sqarray();
-    let mut refused = io::Error::from_raw_os_error(libc::EINVAL);
-    for candidate in [newest, builder, older] {
-        match candidate.build(SUBMISSIONS) {
-            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => refused = error,
-            built => return built,
-        }
-    }
-    Err(refused)
 }
 
 impl Backend for Uring {
@@ -550,14 +392,14 @@ impl Backend for Uring {
             self.spare.keep(buffer);
             return;
         };
-        debug_assert!(socket.operations & (Kind::SendNow.bit() | Kind::SendRest.bit()) == 0);
+        debug_assert!(socket.operations & Kind::Send.bit() == 0, "a send is under way");
         if buffer.is_empty() {
             self.pending.push(Event::Written { socket: id, buffer, result: Ok(()) });
             return;
         }
         socket.buffer = buffer;
         socket.sent = 0;
-        self.start_send(id.index, Kind::SendNow);
+        self.start_send(id.index);
     }
 
     fn pause(&mut self, id: SocketId) {
@@ -567,7 +409,7 @@ impl Backend for Uring {
         socket.paused = true;
         if socket.operations & Kind::Receive.bit() != 0 && !socket.stopping {
             socket.stopping = true;
-            self.cancel(Kind::Receive, id);
+            self.ring.cancel(Kind::Receive, id);
         }
     }
 
@@ -590,17 +432,13 @@ impl Backend for Uring {
         let descriptor = socket.descriptor.take();
         socket.stage = Stage::Closed;
         self.sockets.retire(id.index);
-        for kind in [Kind::Receive, Kind::SendRest, Kind::Connect, Kind::Accept] {
+        for kind in [Kind::Receive, Kind::Send, Kind::Connect, Kind::Accept] {
             if operations & kind.bit() != 0 {
-                self.cancel(kind, id);
+                self.ring.cancel(kind, id);
             }
         }
         if let Some(descriptor) = descriptor {
-            let entry = opcode::Close::new(Fd(descriptor.into_raw_fd()))
-                .build()
-                .flags(EntryFlags::SKIP_SUCCESS)
-                .user_data(mark(Kind::Aside, NOBODY));
-            self.push(entry);
+            self.ring.close(descriptor);
         }
         if operations == 0 {
             let socket = self.sockets.release(id.index);
@@ -620,7 +458,7 @@ impl Backend for Uring {
             self.detached(id.index);
         } else if socket.operations & Kind::Receive.bit() != 0 && !socket.stopping {
             socket.stopping = true;
-            self.cancel(Kind::Receive, id);
+            self.ring.cancel(Kind::Receive, id);
         }
     }
 
@@ -633,23 +471,15 @@ impl Backend for Uring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        self.enable()?;
+        self.ring.enable()?;
         let due = self.rested();
-        if !self.backlog.is_empty() {
-            self.refill();
-        }
-        let ready = !self.pending.is_empty() || !self.backlog.is_empty();
         let timeout = match (timeout, due) {
             (Some(given), Some(due)) => Some(given.min(due)),
             (given, due) => given.or(due),
         };
-        if ready || timeout == Some(Duration::ZERO) {
-            self.enter(0, None)?;
-        } else {
-            self.enter(1, timeout)?;
-        }
+        self.ring.wait(timeout, !self.pending.is_empty())?;
         let mut harvest = std::mem::take(&mut self.harvest);
-        harvest.extend(self.ring.completion());
+        self.ring.harvest(&mut harvest);
         for completion in &harvest {
             self.complete(completion, events);
         }
@@ -688,15 +518,8 @@ impl Backend for Uring {
 
 impl Drop for Uring {
     fn drop(&mut self) {
-        if self.enable().is_err() {
-            return;
-        }
         // Why: closes that are still queued must happen, and no operation may outlive the memory it uses.
-        self.refill();
-        let _ = self.ring.submit();
-        let limit = Timespec::from(Duration::from_secs(1));
-        let cancelled = self.ring.submitter().register_sync_cancel(Some(limit), CancelBuilder::any());
-        if cancelled.is_err_and(|error| error.raw_os_error() != Some(libc::ENOENT)) {
+        if !self.ring.finish() {
             // The sends that could not be stopped keep their bytes for ever, rather than read freed memory.
             self.sockets.drain().for_each(|socket| std::mem::forget(socket.buffer));
         }
