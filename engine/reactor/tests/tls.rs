@@ -166,6 +166,9 @@ fn good_pair(split: usize) -> Pair {
     pair.up()
 }
 
+/// What is tried, its certificate, the host, the authority given, the verdicts of verify-ca and verify-full.
+type Case<'a> = (&'a str, Identity, &'a str, &'a str, Option<&'a str>, Option<&'a str>);
+
 #[test]
 fn every_mode_against_every_server_certificate() {
     use SslMode::{Allow, Prefer, Require, VerifyCa, VerifyFull};
@@ -173,8 +176,8 @@ fn every_mode_against_every_server_certificate() {
     let alone = self_signed(&params(HOST, &[]));
     let old_and_alone = self_signed(&expired(params(HOST, &[HOST])));
     let trusted = authority.pem.as_str();
-    // (what, certificate, host, authority given, verdict of verify-ca, verdict of verify-full)
-    let table: Vec<(&str, Identity, &str, &str, Option<&str>, Option<&str>)> = vec![
+
+    let table: Vec<Case> = vec![
         ("good", authority.sign(&params("x", &[HOST])), HOST, trusted, None, None),
         ("wildcard", authority.sign(&params("x", &["*.shop.example"])), HOST, trusted, None, None),
         ("common name only", authority.sign(&params(HOST, &[])), HOST, trusted, None, None),
