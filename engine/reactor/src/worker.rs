@@ -122,6 +122,7 @@ impl Worker {
     /// Run until told to stop.
     pub fn run(mut self) {
         prefer_batches();
+        self.relay.prepare_pools();
         let mut events = Vec::new();
         let mut ticked = Time(0);
         let mut next_tick = Time(0);

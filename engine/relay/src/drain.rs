@@ -10,7 +10,7 @@ use maitred_wire::{Code, Complaint};
 
 use crate::action::{ClientEnd, ServerEnd};
 use crate::client::State as ClientState;
-use crate::ids::{ClientId, PoolId, ServerId, Time};
+use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
 use crate::route::Routes;
 use crate::server::State;
 use crate::Relay;
@@ -127,6 +127,7 @@ impl Relay {
             self.end_client(id, ClientEnd::Killed, Some(removed.clone()));
         }
         self.refresh_identities();
+        self.prepare_pools();
         self.settle();
     }
 
@@ -157,6 +158,22 @@ impl Relay {
             }
         }
         self.want_server(at);
+    }
+
+    /// Make the pools that are to be kept warm and whose user is known, before any client asks.
+    ///
+    /// Why one worker: the minimum is the pool's, not each worker's.
+    pub fn prepare_pools(&mut self) {
+        if self.worker != WorkerId(0) {
+            return;
+        }
+        let routes = Arc::clone(&self.routes);
+        for database in routes.snapshot.databases.iter().filter(|database| database.name != "*") {
+            let route = database.user.as_ref().and_then(|user| routes.route(&database.name, user));
+            if let Some(route) = route.filter(|route| route.settings.min_size > 0) {
+                self.pool_for(route);
+            }
+        }
     }
 
     /// The limits of clients that are here already follow the new snapshot.

@@ -15,6 +15,7 @@ use crate::action::{Action, ClientEnd, Event, Patron};
 use crate::budget::{Level, Permit};
 use crate::client::{Client, Identity, State};
 use crate::ids::{ClientId, Time};
+use crate::open::Exclusive;
 use crate::route::KnownUser;
 use crate::session_state::{is_same_value, Settings};
 use crate::snapshot::{AuthMethod, SslMode};
@@ -350,7 +351,10 @@ impl Relay {
         let State::Login(login) = std::mem::replace(&mut client.state, State::Idle) else { return };
         client.state = State::Welcome(login);
         if let Some(replication) = startup.replication {
-            if let Err(complaint) = self.open_exclusive(at, id, replication, &startup.parameters) {
+            let mut parameters = startup.parameters;
+            parameters.retain(|(name, _)| !self.dialect.is_identity(name));
+            let wish = Exclusive { client: id, replication, parameters };
+            if let Err(complaint) = self.open_exclusive(at, wish) {
                 self.end_client(id, ClientEnd::LimitReached, Some(Complaint { fatal: true, ..complaint }));
             }
             return;

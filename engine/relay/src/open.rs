@@ -19,6 +19,17 @@ use crate::session_state::Settings;
 use crate::snapshot::SslMode;
 use crate::Relay;
 
+/// Minor protocol version that we offer to servers; they answer with the newest they know.
+const NEWEST_MINOR: u16 = 2;
+
+/// A server for one client alone.
+pub(crate) struct Exclusive {
+    pub client: ClientId,
+    pub replication: String,
+    /// The client's own startup parameters: nobody else will use the server.
+    pub parameters: Vec<(String, String)>,
+}
+
 /// A server that is being connected to or logged in to.
 #[derive(Debug)]
 pub struct Opening {
@@ -63,7 +74,7 @@ impl Relay {
             shared.end_opening();
             return;
         }
-        self.begin_opening(at, permit, None, None);
+        self.begin_opening(at, permit, None);
     }
 
     /// Places for one more server, or the budget that is full.
@@ -85,11 +96,10 @@ impl Relay {
     pub(crate) fn open_exclusive(
         &mut self,
         at: PoolId,
-        client: ClientId,
-        replication: String,
+        wish: Exclusive,
     ) -> Result<(), Complaint> {
         let permit = self.server_permit(at, 0).map_err(|_| self.no_place(at))?;
-        self.begin_opening(at, permit, Some(client), Some(replication));
+        self.begin_opening(at, permit, Some(wish));
         Ok(())
     }
 
@@ -97,20 +107,22 @@ impl Relay {
         &mut self,
         at: PoolId,
         permit: Permit,
-        only_for: Option<ClientId>,
-        replication: Option<String>,
+        wish: Option<Exclusive>,
     ) {
         let now = self.now;
         let pool = &mut self.pools[at.0 as usize];
         pool.servers += 1;
         let route = &pool.route;
         let mode = route.endpoint.tls.mode;
+        let only_for = wish.as_ref().map(|wish| wish.client);
+        let (replication, own) = wish.map_or((None, Vec::new()), |wish| (Some(wish.replication), wish.parameters));
         let login = LoginTo {
             user: route.key.user.clone(),
             database: route.remote_database.clone(),
             password: route.password.clone(),
-            parameters: route.parameters.clone(),
+            parameters: route.parameters.iter().cloned().chain(own).collect(),
             replication,
+            minor: NEWEST_MINOR,
             ask_tls: mode >= SslMode::Prefer && !route.endpoint.tls.direct,
             tls_optional: mode == SslMode::Prefer,
             salted: pool.shared.salted(),

@@ -64,10 +64,11 @@ impl Relay {
         let limit_ms = self.routes.snapshot.limits.client_login_timeout_ms;
         let client = &self.clients[id];
         let complaint = if matches!(client.state, ClientState::Welcome(_)) {
-            Complaint {
-                fatal: true,
-                ..self.queue_timeout(client.pool, limit_ms, "limits.client_login_timeout")
-            }
+            let queue_ms = client.identity.settings.queue_timeout_ms;
+            let is_queue = queue_ms > 0 && (limit_ms == 0 || queue_ms <= limit_ms);
+            let (limit_ms, setting) =
+                if is_queue { (queue_ms, "pool.queue_timeout") } else { (limit_ms, "limits.client_login_timeout") };
+            Complaint { fatal: true, ..self.queue_timeout(client.pool, limit_ms, setting) }
         } else {
             Complaint::fatal(
                 Code::NotAuthorized,

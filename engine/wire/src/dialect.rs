@@ -232,6 +232,11 @@ impl ServerError {
         &self.sqlstate == b"26000"
     }
 
+    /// The database stopped the statement because it was asked to.
+    pub fn is_cancelled(&self) -> bool {
+        &self.sqlstate == b"57014"
+    }
+
     /// The prepared statement that was used is not there, or its columns have changed.
     pub fn is_stale(&self) -> bool {
         self.is_missing() || self.is_changed

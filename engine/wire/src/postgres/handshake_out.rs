@@ -379,7 +379,7 @@ impl HandshakeOut {
             let message =
                 format!("server asks for a password of user \"{}\", but none is configured", self.login.user);
             let hint = "Put the password into the url of the database, or let the server trust this user.";
-            self.report(ServerStep::Failed(Complaint::error(Code::ServerUnreachable, message).hint(hint)));
+            self.report(ServerStep::Failed(Complaint::error(Code::NotAuthorized, message).hint(hint)));
         }
         self.login.password.clone()
     }
@@ -413,7 +413,7 @@ impl HandshakeOut {
                 let message = "server offers no SASL mechanism that maitred speaks";
                 let hint = "maitred speaks SCRAM-SHA-256 and, over TLS, SCRAM-SHA-256-PLUS.";
                 self.report(ServerStep::Failed(
-                    Complaint::error(Code::ServerUnreachable, message).hint(hint),
+                    Complaint::error(Code::NotAuthorized, message).hint(hint),
                 ));
                 return Ok(());
             }
@@ -471,7 +471,7 @@ impl HandshakeOut {
         };
         let message = format!("server demands a login by {name}, which maitred does not speak");
         let hint = "Let pg_hba.conf ask maitred for scram-sha-256, md5, password, trust or cert.";
-        self.report(ServerStep::Failed(Complaint::error(Code::ServerUnreachable, message).hint(hint)));
+        self.report(ServerStep::Failed(Complaint::error(Code::NotAuthorized, message).hint(hint)));
     }
 
     fn rejected(&mut self, reject: Reject) {
