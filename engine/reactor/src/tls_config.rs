@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use maitred_relay::snapshot::{Address, ClientTls, ServerTls, SslMode};
+use maitred_wire::Dialect;
 use rustls::client::{UnbufferedClientConnection, WebPkiServerVerifier};
 use rustls::crypto::{ring as provider, CryptoProvider};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -16,10 +17,10 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, Supported
 
 use crate::certificate::{chain_of, end_point_hash, key_of, roots_of, Authorities, Proof, ServerVerifier};
 
-/// The application protocol that direct TLS is about.
-///
-/// Spec: PostgreSQL manual, "SSL Session Encryption".
-const APPLICATION_PROTOCOL: &[u8] = b"postgresql";
+/// The application protocol that a session is about.
+fn application_protocol() -> Vec<Vec<u8>> {
+    Dialect::Postgres.application_protocol().map(<[u8]>::to_vec).into_iter().collect()
+}
 
 /// TLS that we show to clients.
 pub struct TlsServerConfig {
@@ -55,7 +56,7 @@ impl TlsServerConfig {
         let mut config = builder
             .with_single_cert(chain, key)
             .map_err(|error| misfit("client TLS certificate", "client TLS key", &error))?;
-        config.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
+        config.alpn_protocols = application_protocol();
         // Why: stateless, so every worker resumes what another began; one is enough, most drivers never resume.
         config.ticketer = provider::Ticketer::new().map_err(|error| error.to_string())?;
         config.send_tls13_tickets = 1;
@@ -101,7 +102,7 @@ impl TlsClientConfig {
             .with_custom_certificate_verifier(verifier);
         let mut config = with_own_certificate(builder, settings)?;
         if settings.direct {
-            config.alpn_protocols = vec![APPLICATION_PROTOCOL.to_vec()];
+            config.alpn_protocols = application_protocol();
         }
         let name = name_of(address, settings.mode)?.unwrap_or_else(|| {
             config.enable_sni = false;

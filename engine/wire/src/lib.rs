@@ -20,6 +20,17 @@ pub enum Dialect {
     Postgres,
 }
 
+impl Dialect {
+    /// The protocol's name in TLS (ALPN), where it has one.
+    ///
+    /// Spec: PostgreSQL manual, "SSL Session Encryption".
+    pub fn application_protocol(self) -> Option<&'static [u8]> {
+        match self {
+            Dialect::Postgres => Some(b"postgresql"),
+        }
+    }
+}
+
 /// Bytes that break the protocol. The text says what was wrong, in words a driver author can use.
 ///
 /// A fault on a client closes that client (08P01); a fault on a server closes that server.
