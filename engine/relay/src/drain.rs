@@ -151,6 +151,8 @@ impl Relay {
             pool.shared.servers.set_limit(route.settings.size);
             self.pools[at.0 as usize].route = route;
         }
+        // The limits of those who wait may be others now.
+        self.pools[at.0 as usize].timeout_at = now;
         for id in self.pools[at.0 as usize].idle.clone() {
             if let Some(reason) = self.reason_to_retire(id) {
                 self.take_idle(at, id);

@@ -68,7 +68,8 @@ impl Relay {
         let cause = server.farewell.clone().unwrap_or_else(|| "it closed the connection".to_owned());
         let complaint = Complaint::error(Code::ServerLost, "the server connection was lost")
             .detail(format!("{} at {}: {cause}", server.shared.key.database, server.endpoint.name));
-        let is_session = client.identity.settings.mode == PoolMode::Session;
+        let is_session = client.identity.settings.mode == PoolMode::Session && server.loss.is_none();
+        let complaint = server.loss.as_deref().cloned().unwrap_or(complaint);
         let is_cut = server.passing > 0 && server.passing_shown;
         if is_session || is_cut {
             // A session's state is lost with its server; half a message cannot be taken back.

@@ -40,6 +40,8 @@ pub struct Pool {
     /// Clients that asked while no server was free, oldest first; one that is not `Waiting` since
     /// the same moment has left and is skipped. Enter: `lend`. Leave: `next_waiter`, `tick`.
     pub waiters: VecDeque<(ClientId, Time)>,
+    /// The next moment at which one of them has waited long enough; not later than that.
+    pub timeout_at: Time,
     /// How many of them still wait.
     pub waiting: u32,
     /// Clients that have logged in and wait to be told what a fresh server says.
@@ -92,6 +94,7 @@ impl Relay {
             shared,
             idle: Vec::new(),
             waiters: VecDeque::new(),
+            timeout_at: Time::NEVER,
             waiting: 0,
             welcome_waiters: Vec::new(),
             servers: 0,
@@ -130,6 +133,7 @@ impl Relay {
         let client = &self.clients[id];
         let at = client.pool;
         let limit = client.identity.settings.queue_length;
+        let timeout_ms = client.identity.settings.queue_timeout_ms;
         let pool = &mut self.pools[at.0 as usize];
         if limit > 0 && pool.waiting >= limit {
             pool.counters.queue_refusals += 1;
@@ -141,6 +145,7 @@ impl Relay {
         }
         let pool = &mut self.pools[at.0 as usize];
         pool.waiters.push_back((id, now));
+        pool.timeout_at = pool.timeout_at.min(now.after_ms(timeout_ms));
         pool.waiting += 1;
         self.clients[id].state = client::State::Waiting { since: now };
         self.publish_share(at);
@@ -245,7 +250,14 @@ impl Relay {
         client: Option<ClientId>,
         error: ServerError,
     ) -> Aftermath {
-        if let Some(client) = client {
+        let time_out = self.servers.get_mut(id).and_then(|server| server.time_out.take());
+        if error.is_cancelled() {
+            // Why: the cancel was meant for the client's request, which has not begun yet.
+            let own = || Box::new(Complaint::error(Code::Cancelled, error.message));
+            if let Some(server) = self.servers.get_mut(id) {
+                server.loss = Some(time_out.unwrap_or_else(own));
+            }
+        } else if let Some(client) = client {
             let complaint = Complaint {
                 sqlstate: Some(error.sqlstate),
                 ..Complaint::fatal(Code::Unsupported, error.message)

@@ -157,6 +157,8 @@ pub struct Server {
     pub refusal: Option<Box<Complaint>>,
     /// What the client is told when the database obeys the cancel that a time limit sent.
     pub time_out: Option<Box<Complaint>>,
+    /// What its client is told if it is lost now; None: that it was lost.
+    pub loss: Option<Box<Complaint>>,
     /// A CopyFail of ours is on its way.
     pub copy_failed: bool,
     /// The batch under way, in case its statement turns out to be stale.
@@ -596,6 +598,10 @@ impl Relay {
     fn note_ready(&mut self, id: ServerId, client: Option<ClientId>) {
         let now = self.now;
         let server = self.servers.get_mut(id).expect("the caller holds it");
+        if !server.owed.is_empty() {
+            // Why: in a pipeline the next unit begins when the one before it has ended.
+            server.asked_at = now;
+        }
         if server.is_adjusting {
             server.is_adjusting = false;
             return;
@@ -670,8 +676,14 @@ impl Relay {
         match server.state {
             State::Leased(client) => {
                 let backlog = self.clients.get(client).map_or(0, |client| client.backlog());
-                if backlog > self.routes.snapshot.limits.buffer_bytes && !server.is_paused {
-                    self.servers[id].is_paused = true;
+                let is_behind = backlog > self.routes.snapshot.limits.buffer_bytes;
+                let now = self.now;
+                let server = &mut self.servers[id];
+                if !server.is_working() {
+                    server.quiet_since = now;
+                }
+                if is_behind && !server.is_paused {
+                    server.is_paused = true;
                     self.actions.push(Action::PauseServer(id));
                 }
                 self.end_lease_if_over(id);

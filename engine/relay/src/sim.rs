@@ -55,6 +55,8 @@ pub struct World {
     /// How long a cancel connection takes until the database hears the request, and until it ends.
     pub cancel_us: u64,
     pub cancel_end_us: u64,
+    /// How long applying settings takes a session.
+    pub slow_settings_us: u64,
     /// Cut all bytes in pieces of random size.
     pub splits: bool,
     /// What Python was told.
@@ -113,6 +115,7 @@ impl World {
             latency_us: 100,
             cancel_us: 300,
             cancel_end_us: 100,
+            slow_settings_us: 0,
             splits: false,
             told: Vec::new(),
             version: 0,
@@ -264,6 +267,11 @@ impl World {
 
     pub fn query(&mut self, client: usize, sql: &str) -> String {
         self.ask(client, &frontend::query(sql))
+    }
+
+    /// Is nothing on its way?
+    pub fn is_calm(&self) -> bool {
+        self.due.is_empty()
     }
 
     /// Sessions that are open now at the database, as it sees them.

@@ -169,6 +169,7 @@ impl Server {
             must_probe: false,
             must_reset: false,
             is_adjusting: false,
+            loss: None,
             copy_failed: false,
             farewell: None,
             refusal: None,

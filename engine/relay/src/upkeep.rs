@@ -81,25 +81,10 @@ impl Relay {
 
     fn tick_pool(&mut self, at: PoolId) -> Time {
         let now = self.now;
-        let mut next = Time::NEVER;
-        // Waiters are in order of arrival; the limit is each user's own, so the whole front is looked at.
-        while let Some((id, since)) = self.pools[at.0 as usize].waiters.front().copied() {
-            let Some(client) = self.clients.get(id).filter(|client| client.is_waiting_since(since)) else {
-                self.pools[at.0 as usize].waiters.pop_front();
-                continue;
-            };
-            let limit_ms = client.identity.settings.queue_timeout_ms;
-            let deadline = since.after_ms(limit_ms);
-            if deadline > now {
-                next = next.min(deadline);
-                break;
-            }
-            self.pools[at.0 as usize].waiters.pop_front();
-            self.pools[at.0 as usize].counters.queue_timeouts += 1;
-            let complaint = self.queue_timeout(at, limit_ms, "pool.queue_timeout");
-            self.leave_queue(id);
-            self.fail_pending(id, complaint);
+        if self.pools[at.0 as usize].timeout_at <= now {
+            self.time_out_waiters(at);
         }
+        let mut next = self.pools[at.0 as usize].timeout_at;
         let pool = &self.pools[at.0 as usize];
         let is_wanted = pool.waiting > 0 || !pool.welcome_waiters.is_empty();
         if is_wanted {
@@ -107,10 +92,40 @@ impl Relay {
             self.send_away_if_hopeless(at);
             self.want_server(at);
             let pool = &self.pools[at.0 as usize];
-            let retry = pool.shared.retry_at();
+            let retry = pool.shared.retry_at().max(pool.shared.rate_at());
             next = next.min(if retry > now { retry } else { now + RETRY_ROUND_US });
         }
         next.min(self.keep_warm(at))
+    }
+
+    /// Send those away who have waited longer than they may: the limit is each user's own, so the
+    /// whole queue is looked at, though only when somebody's time is up.
+    fn time_out_waiters(&mut self, at: PoolId) {
+        let now = self.now;
+        let mut late = Vec::new();
+        let mut timeout_at = Time::NEVER;
+        let mut waiters = std::mem::take(&mut self.pools[at.0 as usize].waiters);
+        waiters.retain(|(id, since)| {
+            let Some(client) = self.clients.get(*id).filter(|client| client.is_waiting_since(*since)) else {
+                return false;
+            };
+            let limit_ms = client.identity.settings.queue_timeout_ms;
+            let deadline = since.after_ms(limit_ms);
+            if deadline <= now {
+                late.push((*id, limit_ms));
+                return false;
+            }
+            timeout_at = timeout_at.min(deadline);
+            true
+        });
+        let pool = &mut self.pools[at.0 as usize];
+        (pool.waiters, pool.timeout_at) = (waiters, timeout_at);
+        for (id, limit_ms) in late {
+            self.pools[at.0 as usize].counters.queue_timeouts += 1;
+            let complaint = self.queue_timeout(at, limit_ms, "pool.queue_timeout");
+            self.leave_queue(id);
+            self.fail_pending(id, complaint);
+        }
     }
 
     /// Open servers up to the minimum, as long as the endpoint serves.
@@ -191,9 +206,10 @@ impl Relay {
             Time::NEVER
         };
         let transaction = server.transaction_at.after_ms_opt(limits.transaction_timeout_ms);
-        let is_quiet = !server.is_working() && server.transaction_at != Time::NEVER;
+        // Half a batch, too, holds a server as a transaction does.
+        let is_quiet = !server.is_working() && !server.is_free();
         let idle = if is_quiet {
-            server.quiet_since.after_ms_opt(limits.idle_transaction_timeout_ms)
+            server.quiet_since.after_ms(limits.idle_transaction_timeout_ms)
         } else {
             Time::NEVER
         };

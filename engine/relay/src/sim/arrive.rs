@@ -72,6 +72,7 @@ impl World {
             }
             Event::ToSession(line, bytes) => {
                 self.lines[line].session.version = self.version;
+                self.lines[line].session.slow_settings_us = self.slow_settings_us;
                 self.lines[line].session.feed(now.0, &bytes);
                 self.collect(line);
             }

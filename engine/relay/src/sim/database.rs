@@ -118,6 +118,8 @@ pub struct Session {
     pub ran: Vec<Ran>,
     /// Copy of the database's schema version, for stale plans.
     pub version: u64,
+    /// How long `set_config` takes.
+    pub slow_settings_us: u64,
     pub startup: BTreeMap<String, String>,
     pub was_told_goodbye: bool,
     pub is_replication: bool,
@@ -160,6 +162,7 @@ impl Session {
             door,
             ran: Vec::new(),
             version,
+            slow_settings_us: 0,
             startup: BTreeMap::new(),
             was_told_goodbye: false,
             is_replication: false,

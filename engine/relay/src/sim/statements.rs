@@ -146,6 +146,10 @@ impl Session {
             return;
         }
         self.change(&name, Some(&value));
+        if self.slow_settings_us > 0 {
+            self.running = Some(Running::Sleep { until: now + self.slow_settings_us, marker: value });
+            return;
+        }
         self.one_row(&value);
     }
 }
