@@ -111,7 +111,8 @@ pub trait Backend {
 
     fn resume(&mut self, socket: SocketId);
 
-    /// Forget the socket: no event about it follows, its descriptor is closed at once. Listeners too.
+    /// Forget the socket: no event about it follows from the next `wait` on, by whose end its descriptor is
+    /// closed. Listeners too. What a `wait` has already returned about it is stale.
     fn close(&mut self, socket: SocketId);
 
     /// Give the descriptor back without closing it; ends in `Detached` (bytes that were already

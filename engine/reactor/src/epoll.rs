@@ -61,6 +61,9 @@ struct Socket {
     announced: bool,
 }
 
+// Why: an idle client is little more than this.
+const _: () = assert!(std::mem::size_of::<Socket>() <= 48);
+
 /// One epoll instance, its sockets and its scratch.
 pub struct Epoll {
     epoll: OwnedFd,
