@@ -4,7 +4,7 @@ A program of its own, so that several run side by side; it decides nothing about
 it prints what it saw as JSON. Called by `test_isolation` and `test_leaks`.
 
     python marked_clients.py '{"host": …, "port": …, "database": …, "clients": …, "seconds": …,
-                               "sessions": …, "seed": …, "name": …, "deeds": "all"}'
+                               "sessions": …, "seed": …, "name": …, "deeds": "all", "patience": …}'
 """
 
 from __future__ import annotations
@@ -281,6 +281,7 @@ class Plan:
         self.clients = int(str(told["clients"]))
         self.deadline = time.monotonic() + float(str(told.get("seconds", 1e9)))
         self.sessions = int(str(told.get("sessions", 0))) or None
+        self.patience_s = float(str(told.get("patience", 60)))
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
         deeds = DEEDS[str(told.get("deeds", "all"))]
@@ -317,7 +318,7 @@ class Plan:
             while left and (self.sessions or self.more()):
                 left -= 1
                 deed = client.dice.choices(self.deeds, self.weights)[0]
-                await asyncio.wait_for(deed(client), 60)
+                await asyncio.wait_for(deed(client), self.patience_s)
             if client.dice.random() < 0.5:
                 client.send(message("X"))
         except Gone as gone:
@@ -326,7 +327,7 @@ class Plan:
         except Wrong as wrong:
             self.wrong.append(str(wrong))
         except TimeoutError:
-            self.wrong.append(f"{client.marker} got no answer within 60 s in {deed}")
+            self.wrong.append(f"{client.marker} got no answer in {deed}")
         except OSError as error:
             self.wrong.append(f"{client.marker} could not connect: {error}")
         finally:

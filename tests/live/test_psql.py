@@ -6,7 +6,6 @@ Also physical replication, which those programs speak. Run by pytest.
 from __future__ import annotations
 
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -106,8 +105,10 @@ def test_pgbench_with_transactions(_shared_postgres: Postgres, served: Maitred) 
     ready = _shared_postgres.tool("pgbench", "-i", "-q", "-s", "1", *place, "session")
     assert ready.returncode == 0, ready.stderr
     for protocol in ("simple", "extended", "prepared"):
+        # Why a thread for each client: pgbench waits for PREPARE with its whole thread, other
+        # clients of that thread would sit in their transactions meanwhile.
         done = _shared_postgres.tool(
-            "pgbench", "-n", "-c", "8", "-t", "20", "-M", protocol, *place, "transaction"
+            "pgbench", "-n", "-c", "8", "-j", "8", "-t", "20", "-M", protocol, *place, "transaction"
         )
         assert done.returncode == 0, done.stderr
         assert "number of failed transactions: 0" in done.stdout
@@ -168,10 +169,20 @@ def test_receiving_the_log(postgres: Postgres, make_maitred: object, tmp_path: P
          "-d", maitred.dsn("replicator")],
         stderr=subprocess.PIPE,
     )  # fmt: skip
+
+    def has_log() -> bool:
+        assert receiver.stderr is not None
+        if receiver.poll() is not None:
+            pytest.fail(f"pg_receivewal ended: {receiver.stderr.read().decode()}")
+        return bool(list(tmp_path.glob("*.partial")))
+
     try:
-        eventually(lambda: list(tmp_path.glob("*.partial")), because="no log arrived")
-        time.sleep(0.2)
-        assert receiver.poll() is None, receiver.stderr.read().decode()
+        eventually(has_log, because="no log arrived")
+        (name,) = postgres.rows(
+            "select application_name from pg_stat_activity where usename = 'replicator'"
+        )
+        # Why it matters: synchronous_standby_names goes by this name.
+        assert name == ("pg_receivewal",)
     finally:
         receiver.terminate()
         receiver.wait(20)

@@ -32,7 +32,8 @@ def speaking_tls(
     **more: Any,
 ) -> Maitred:
     shown = certificate or authority.server()
-    client = {"mode": mode, "certificate": shown.certificate, "key": shown.key}
+    files = {} if mode == "disable" else {"certificate": shown.certificate, "key": shown.key}
+    client = {"mode": mode} | files
     if mode.startswith("verify"):
         client["ca"] = authority.certificate
     return make_maitred({"tls": {"client": client | more}})
