@@ -434,6 +434,8 @@ impl Relay {
                 let unit = if message.intent == Intent::Query { Unit::Query } else { Unit::Call };
                 // Spec: a simple query destroys the unnamed statement.
                 server.statements.unnamed = None;
+                // Spec: a query or call ends what was begun before it, as a Sync would.
+                server.unsynced = 0;
                 server.owe(Answer::Ready(unit), true, now);
                 if unit == Unit::Query {
                     if let Some(statements) = &mut self.clients[id].statements {

@@ -33,6 +33,7 @@ pub mod upkeep;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use maitred_wire::handshake::Errand;
 use maitred_wire::Dialect;
 use slotmap::{Key as _, SlotMap};
 
@@ -78,8 +79,9 @@ pub struct Relay {
     ready: VecDeque<ClientId>,
     /// Clients logging in, oldest first; looked through by `tick`.
     logins: VecDeque<ClientId>,
-    /// Clients that wait for a turn to log in; not read meanwhile.
-    login_queue: VecDeque<ClientId>,
+    /// Logins that wait for a turn to have a password salted. Enter: `client_login_steps`. Leave:
+    /// `give_login_turns`.
+    login_queue: VecDeque<(ClientId, Errand)>,
     /// By slot of their id, for cancel keys and operators.
     by_slot: Vec<ClientId>,
     identities: HashMap<String, HashMap<String, Arc<Identity>>>,

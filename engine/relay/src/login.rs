@@ -27,7 +27,7 @@ pub struct Login {
     pub handshake: ClientHandshake,
     startup: Option<Box<Startup>>,
     user: Option<Arc<KnownUser>>,
-    /// Its place among the logins that may run at once; None: it waits for one, unread.
+    /// Its place among the logins for which a password is being salted.
     pub turn: Option<Permit>,
     pub deadline: Time,
     /// From the client's TLS certificate, verified.
@@ -40,14 +40,11 @@ impl Relay {
     pub fn client_opened(&mut self, now: Time, opened: ClientOpened) -> ClientId {
         self.now = now;
         let limits = &self.routes.snapshot.limits;
-        let turn =
-            if self.login_queue.is_empty() { Permit::take(&[&self.shared.logins], 0).ok() } else { None };
-        let waits = turn.is_none();
         let login = Login {
             handshake: self.dialect.client_handshake(),
             startup: None,
             user: None,
-            turn,
+            turn: None,
             deadline: now.after_ms(limits.client_login_timeout_ms),
             common_name: None,
             channel_binding: None,
@@ -60,10 +57,6 @@ impl Relay {
         }
         self.by_slot[slot] = id;
         self.logins.push_back(id);
-        if waits {
-            self.login_queue.push_back(id);
-            self.actions.push(Action::PauseClient(id));
-        }
         id
     }
 
@@ -88,17 +81,17 @@ impl Relay {
     pub(crate) fn login_fed(&mut self, id: ClientId, bytes: &[u8]) {
         if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
             login.handshake.feed(bytes);
-            if login.turn.is_some() {
-                self.client_login_steps(id);
-            }
+            self.client_login_steps(id);
         }
     }
 
     pub(crate) fn client_errand_done(&mut self, id: ClientId, salted: [u8; 32]) {
         if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
+            login.turn = None;
             login.handshake.errand_done(salted);
             self.client_login_steps(id);
         }
+        self.give_login_turns();
     }
 
     /// The helper threads have more logins than they can take.
@@ -133,17 +126,13 @@ impl Relay {
                     }
                 }
                 ClientStep::Cancel(key) => {
-                    if let Some(State::Login(login)) =
-                        self.clients.get_mut(id).map(|client| &mut client.state)
-                    {
-                        login.turn = None;
-                    }
                     self.cancel_requested(id, key);
                     return;
                 }
                 ClientStep::Startup(startup) => self.started(id, startup),
                 ClientStep::Errand(errand) => {
-                    self.actions.push(Action::Errand { patron: Patron::Client(id), errand });
+                    self.login_queue.push_back((id, errand));
+                    self.give_login_turns();
                     return;
                 }
                 ClientStep::LoggedIn => {
@@ -328,7 +317,6 @@ impl Relay {
         let Some(client) = self.clients.get_mut(id) else { return };
         let State::Login(login) = &mut client.state else { return };
         let startup = login.startup.as_deref().expect("started").clone();
-        login.turn = None;
         client.minor = startup.minor;
         if self.routes.is_console(&startup.database) {
             self.enter_console(id, &startup);
@@ -427,21 +415,21 @@ impl Relay {
         }
     }
 
-    /// Logins that waited for a turn may have one now.
+    /// Start the work of logins that wait for it, as many as may run at once.
+    ///
+    /// Why only that is bounded: a silent peer must not keep others from logging in.
     pub(crate) fn give_login_turns(&mut self) {
-        while let Some(id) = self.login_queue.front().copied() {
-            let waits = matches!(self.clients.get(id).map(|c| &c.state), Some(State::Login(login)) if login.turn.is_none());
-            if !waits {
+        while let Some((id, _)) = self.login_queue.front() {
+            let id = *id;
+            let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else {
                 self.login_queue.pop_front();
                 continue;
-            }
+            };
             let Ok(permit) = Permit::take(&[&self.shared.logins], 0) else { return };
-            self.login_queue.pop_front();
-            if let State::Login(login) = &mut self.clients[id].state {
-                login.turn = Some(permit);
+            login.turn = Some(permit);
+            if let Some((_, errand)) = self.login_queue.pop_front() {
+                self.actions.push(Action::Errand { patron: Patron::Client(id), errand });
             }
-            self.actions.push(Action::ResumeClient(id));
-            self.client_login_steps(id);
         }
     }
 

@@ -64,7 +64,7 @@ pub enum Lent {
 ///
 /// Why: moving costs two system calls and a wake-up; among waiters that came within half
 /// a millisecond of each other the order across workers is worth less than that.
-const FAIRNESS_GRAIN_US: u64 = 500;
+const FAIRNESS_GRAIN_US: u64 = 0;
 
 /// How many idle servers are looked at for one with the client's settings.
 const MATCH_DEPTH: usize = 8;
@@ -222,6 +222,7 @@ impl Relay {
         let server = &mut self.servers[server_id];
         let client = &mut self.clients[client_id];
         debug_assert!(server.is_free() && !server.is_cancelling);
+        server.copy_failed = false;
         server.state = server::State::Leased(client_id);
         server.leased_at = now;
         server.quiet_since = now;
@@ -376,7 +377,7 @@ impl Relay {
             self.flush_server(id);
             return;
         }
-        if server.unsynced > 0 {
+        if server.unsynced > 0 || server.skipping {
             dialect.write_sync(&mut server.output);
             server.unsynced = 0;
             server.skipping = false;

@@ -180,6 +180,7 @@ impl Server {
     pub fn is_free(&self) -> bool {
         self.owed.is_empty()
             && self.unsynced == 0
+            && !self.skipping
             && self.transaction == Transaction::None
             && self.copy.is_none()
             && self.passing == 0
