@@ -918,6 +918,9 @@ impl Relay {
             }
             State::Leased(server) => self.abandon(server, client.passing > 0 && !client.is_dropping),
             State::Raw(server) => self.lose_server(server, crate::action::ServerEnd::ClientLeft),
+            State::Welcome(_) => {
+                self.pools[client.pool.0 as usize].welcome_waiters.retain(|waiter| *waiter != id);
+            }
             _ => {}
         }
         self.note_client_end(id, &client, reason);

@@ -303,6 +303,10 @@ impl Relay {
     pub(crate) fn release(&mut self, id: ServerId) {
         let now = self.now;
         let Some(server) = self.servers.get_mut(id) else { return };
+        // Why: it was not read because of a client that no longer has it.
+        if std::mem::take(&mut server.is_paused) {
+            self.actions.push(Action::ResumeServer(id));
+        }
         if server.is_cancelling || server.must_probe || server.must_reset || !server.is_free() {
             server.state = server::State::Cleaning { until: now.after_ms(CLEANING_MS) };
             self.clean(id);

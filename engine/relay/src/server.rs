@@ -263,6 +263,7 @@ impl Server {
     /// sent after an Execute and before the end of the data have been, so their `Ready` will not come.
     fn begin_copy(&mut self, direction: CopyDirection, answer: Answer) {
         self.copy = Some(direction);
+        self.copy_failed = false;
         if direction != CopyDirection::In {
             return;
         }
@@ -334,6 +335,7 @@ pub(crate) enum Aftermath {
     None,
     Ready,
     Lost(Fault),
+    Ended(ServerEnd),
 }
 
 impl Relay {
@@ -442,6 +444,10 @@ impl Relay {
                             self.doubt(id, fault);
                             return input.len();
                         }
+                        Aftermath::Ended(reason) => {
+                            self.lose_server(id, reason);
+                            return input.len();
+                        }
                         Aftermath::Ready => self.note_ready(id, client),
                     }
                     self.say_due(id, client);
@@ -523,9 +529,9 @@ impl Relay {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let error = server.dialect.error_of(here);
         if error.is_fatal {
-            // Why: the server closes next; the client is told then, once, that it lost its server.
+            // Why not at its close, which comes next: until then it might be lent.
             server.farewell = Some(error.message);
-            return (false, Aftermath::None);
+            return (false, Aftermath::Ended(ServerEnd::ClosedByPeer));
         }
         if server.owed.is_empty() {
             return (false, Aftermath::Lost(Fault("an error that answers nothing")));
@@ -534,6 +540,12 @@ impl Relay {
             return (false, self.adjusting_failed(id, client, error));
         }
         let at_fault = server.owed.front().map(|owed| owed.answer);
+        let is_own = server.owed.front().is_some_and(|owed| !owed.shown);
+        if is_own && at_fault == Some(Answer::Ready(Unit::Query)) {
+            // A statement that was to make it clean.
+            server.farewell = Some(error.message);
+            return (false, Aftermath::Ended(ServerEnd::NotCleaned));
+        }
         if let (Some(Answer::Bound(Some(key)) | Answer::Described(_, Some(key))), true) =
             (at_fault, error.is_stale())
         {

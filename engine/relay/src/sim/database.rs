@@ -251,6 +251,12 @@ impl Session {
         self.end();
     }
 
+    /// FATAL, and then neither closes nor listens.
+    pub fn say_goodbye_only(&mut self, state: &[u8; 5], text: &str) {
+        error(&mut self.out, "FATAL", state, text, "ProcessInterrupts");
+        self.running = Some(Running::Silent);
+    }
+
     pub fn end(&mut self) {
         self.phase = Phase::Over;
         self.is_over = true;
