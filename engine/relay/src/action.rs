@@ -238,7 +238,7 @@ pub enum ServerEnd {
     Evicted,
     Killed,
     Drained,
-    /// A server of one client alone, whose client left.
+    /// Its client left: one that had it alone, or in the middle of a message.
     ClientLeft,
 }
 

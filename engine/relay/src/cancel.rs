@@ -106,6 +106,7 @@ impl Relay {
             return;
         }
         server.is_cancelling = true;
+        server.cancelled_at = self.now;
         server.must_probe = true;
         self.actions.push(Action::OpenCancel {
             server: id,

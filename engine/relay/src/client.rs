@@ -109,6 +109,11 @@ impl Client {
         self.input.len() + self.backlog()
     }
 
+    /// Has half a message of it been sent to its server?
+    pub fn is_mid_message(&self) -> bool {
+        self.passing > 0 && !self.is_dropping
+    }
+
     pub fn has_input(&self) -> bool {
         !self.input.is_empty()
     }
@@ -429,6 +434,13 @@ impl Relay {
         if server.skipping && !matches!(message.intent, Intent::Sync) {
             return Ok(Step::Used(self.drop_message(id, message, here)));
         }
+        let is_copy = matches!(
+            message.intent,
+            Intent::CopyData | Intent::CopyDone | Intent::CopyFail | Intent::Sync | Intent::Flush
+        );
+        if server.is_copying_in() && !is_copy {
+            return Err(Fault("a request in the middle of COPY data"));
+        }
         match message.intent {
             Intent::Query | Intent::Call => {
                 let unit = if message.intent == Intent::Query { Unit::Query } else { Unit::Call };
@@ -448,8 +460,8 @@ impl Relay {
                 server.unsynced = 0;
                 server.skipping = false;
                 // Spec: a server that takes COPY data ignores Sync.
-                if server.copy == Some(maitred_wire::CopyDirection::In) {
-                    server.unsynced = 1;
+                if server.is_copying_in() {
+                    server.unsynced = u32::from(server.is_copy_in_batch());
                 } else {
                     server.owe(Answer::Ready(Unit::Sync), true, now);
                 }
@@ -916,7 +928,7 @@ impl Relay {
                 self.pools[client.pool.0 as usize].waiting -= 1;
                 self.publish_share(client.pool);
             }
-            State::Leased(server) => self.abandon(server, client.passing > 0 && !client.is_dropping),
+            State::Leased(server) => self.abandon(server, client.is_mid_message()),
             State::Raw(server) => self.lose_server(server, crate::action::ServerEnd::ClientLeft),
             State::Welcome(_) => {
                 self.pools[client.pool.0 as usize].welcome_waiters.retain(|waiter| *waiter != id);
@@ -941,7 +953,8 @@ impl Relay {
         }
         if is_cut {
             // Half a message has been sent: no request can follow it.
-            self.lose_server(id, crate::action::ServerEnd::NotCleaned);
+            server.state = server::State::Cleaning { until: now };
+            self.lose_server(id, crate::action::ServerEnd::ClientLeft);
             return;
         }
         server.state = server::State::Cleaning { until: now.after_ms(crate::pool::CLEANING_MS) };

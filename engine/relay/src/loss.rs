@@ -26,7 +26,14 @@ impl Relay {
         let was = std::mem::replace(&mut server.state, State::Idle);
         self.pools[at.0 as usize].servers -= 1;
         let mut last_words = Vec::new();
-        if !matches!(reason, ServerEnd::ClosedByPeer | ServerEnd::LoginFailed) {
+        let is_cut = match was {
+            State::Leased(client) => self.clients.get(client).is_some_and(Client::is_mid_message),
+            _ => reason == ServerEnd::ClientLeft,
+        };
+        let is_deaf = matches!(reason, ServerEnd::ClosedByPeer | ServerEnd::LoginFailed);
+        // Why: behind half a message a goodbye would be its other half, and what the database then
+        // read as a whole would be carried out.
+        if !is_deaf && !is_cut && server.output.is_empty() {
             server.dialect.write_quit(&mut last_words);
         }
         *self.counters.server_ends.entry(reason.name()).or_default() += 1;

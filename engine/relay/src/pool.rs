@@ -389,7 +389,14 @@ impl Relay {
             self.flush_server(id);
             return;
         }
-        if !server.owed.is_empty() || server.is_cancelling {
+        if server.is_cancelling {
+            return;
+        }
+        if let Some(owed) = server.owed.front() {
+            // Why: of a pipeline a cancel stops one unit; the next has begun since and wants its own.
+            if owed.shown && server.asked_at > server.cancelled_at && server.asked_at != Time::NEVER {
+                self.cancel_server(id);
+            }
             return;
         }
         let step = if server.transaction != Transaction::None {

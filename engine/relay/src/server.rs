@@ -142,6 +142,8 @@ pub struct Server {
 
     /// A cancel connection for it is open.
     pub is_cancelling: bool,
+    /// When the last one was opened.
+    pub cancelled_at: Time,
     /// Cancel requests to be let go when it has ended, and their workers.
     pub cancel_waiters: Vec<(WorkerId, ClientId)>,
     /// A stray cancel may still hit it: one round trip before the next client.
@@ -230,7 +232,7 @@ impl Server {
             Progress::Closed => matches!(answer, Answer::Closed(_)) && self.pop_answer(),
             Progress::Called => answer == Answer::Ready(Unit::Call),
             Progress::Copy(direction) => {
-                self.begin_copy(direction, answer);
+                self.begin_copy(direction, answer)?;
                 is_running
             }
             Progress::Ready(transaction) => {
@@ -261,24 +263,41 @@ impl Server {
 
     /// Spec: "COPY Operations": a server in copy-in mode ignores Flush and Sync. Those that were
     /// sent after an Execute and before the end of the data have been, so their `Ready` will not come.
-    fn begin_copy(&mut self, direction: CopyDirection, answer: Answer) {
+    ///
+    /// # Errors
+    /// The client sent a request behind its COPY and before the end of the data: the server takes it
+    /// for data of a wrong kind, and what it answers to the rest is not worth guessing.
+    fn begin_copy(&mut self, direction: CopyDirection, answer: Answer) -> Result<(), Fault> {
         self.copy = Some(direction);
         self.copy_failed = false;
         if direction != CopyDirection::In {
-            return;
+            return Ok(());
         }
         while let Some(Owed { answer: next, .. }) = self.owed.get(1) {
             match next {
-                Answer::Ready(Unit::Sync) if answer == Answer::Executed => self.unsynced += 1,
+                Answer::Ready(Unit::Sync) => self.unsynced += u32::from(answer == Answer::Executed),
                 // The client sent its data without waiting to be asked, up to the end.
                 Answer::CopyEnded => self.copy = None,
-                _ => return,
+                // After the error everything up to the Sync is skipped, this with the rest.
+                _ if answer == Answer::Executed => return Ok(()),
+                _ => return Err(Fault("a request came behind COPY FROM STDIN, before its data")),
             }
             self.owed.remove(1);
             if self.copy.is_none() {
-                return;
+                return Ok(());
             }
         }
+        Ok(())
+    }
+
+    /// Does it take COPY data of its client now?
+    pub fn is_copying_in(&self) -> bool {
+        self.copy == Some(CopyDirection::In)
+    }
+
+    /// Is the COPY part of a batch, which a `Sync` must end?
+    pub fn is_copy_in_batch(&self) -> bool {
+        self.owed.front().is_some_and(|owed| owed.answer == Answer::Executed)
     }
 
     /// The client ends its COPY data, or some COPY that may yet begin.

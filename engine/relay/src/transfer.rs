@@ -165,6 +165,7 @@ impl Server {
             leases: 0,
             timeouts: 0,
             is_cancelling: false,
+            cancelled_at: Time(0),
             cancel_waiters: Vec::new(),
             must_probe: false,
             must_reset: false,

@@ -114,16 +114,43 @@ fn a_reset_query_that_fails_costs_the_server_and_not_the_next_client() {
     world.everybody_leaves();
 }
 
+#[test]
+fn half_a_statement_is_never_made_whole_by_a_goodbye() {
+    type End = fn(&mut World, usize);
+    let ends: [End; 3] = [
+        |world, client| world.leave(client),
+        |world, _| world.with_all(|relay, now| assert_eq!(relay.kill(now, None), 1)),
+        |world, _| world.run_for(2_000_000),
+    ];
+    for missing in 1..12 {
+        for end in ends {
+            let mut config = snapshot(1);
+            config.databases[0].pool.query_timeout_ms = 300;
+            let mut world = World::new(config);
+            let client = world.login(0);
+            let mut statement = query(&format!("select {} where id=12345", "y".repeat(40_000)));
+            statement.truncate(statement.len() - missing);
+            world.send(client, &statement);
+            world.run_for(5_000);
+            end(&mut world, client);
+            world.run_for(1_000_000);
+            assert_eq!(world.ran(), [], "{missing} bytes were missing");
+            world.everybody_leaves();
+        }
+    }
+}
+
 /// A client says some of these, cut off anywhere, and is gone; then another asks on the same server.
 fn vanish_at_random(seed: u64) {
     let mut random = Random::new(seed);
     let mut config = snapshot(1);
-    if random.once_in(4) {
+    let is_session = random.once_in(4);
+    if is_session {
         config.databases[0].pool.mode = PoolMode::Session;
     }
     let mut world = World::with_workers(config, 1, seed);
     world.splits = random.once_in(2);
-    let next = if random.once_in(2) { Some(world.login(0)) } else { None };
+    let next = if !is_session && random.once_in(2) { Some(world.login(0)) } else { None };
     for round in 0..4 {
         let gone = world.login(0);
         let mut said = Vec::new();

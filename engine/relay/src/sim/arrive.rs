@@ -12,7 +12,11 @@ impl World {
     pub(super) fn on_event(&mut self, event: Event) {
         let now = Time(self.now);
         match event {
-            Event::FromClient(client, _) | Event::ClientLeft(client) if self.clients[client].is_paused => {
+            Event::FromClient(client, _) if self.clients[client].is_paused => {
+                self.clients[client].held.push(event);
+            }
+            // A peer that leaves bytes unread resets the connection, which ends even one that is not read.
+            Event::ClientLeft(client) if self.clients[client].is_paused && self.clients[client].stuck.is_empty() => {
                 self.clients[client].held.push(event);
             }
             Event::FromClient(client, bytes) => {

@@ -24,7 +24,11 @@ impl World {
             }
             Action::CloseClient { client: id, last_words } => {
                 let client = self.desks[worker].clients.remove(&id).expect("a client is closed once");
-                self.write_client(client, last_words);
+                if self.clients[client].reads {
+                    self.write_client(client, last_words);
+                } else {
+                    self.clients[client].stuck.push(last_words);
+                }
                 let at = self.clients[client].got_at.max(now + latency);
                 self.at(at, Event::ClientClosed(client));
             }
