@@ -958,6 +958,9 @@ impl Relay {
             return;
         }
         server.state = server::State::Cleaning { until: now.after_ms(crate::pool::CLEANING_MS) };
+        // What was forwarded in the same breath as its client's last mistake is on its way, too.
+        self.flush_server(id);
+        let server = &self.servers[id];
         let is_running = server.is_working() && server.copy != Some(maitred_wire::CopyDirection::In);
         if is_running {
             self.cancel_server(id);
