@@ -335,6 +335,8 @@ impl Worker {
     }
 
     fn become_client(&mut self, now: Time, id: SocketId, address: String, local_address: &Arc<str>) {
+        // Invariant: a closed client's socket is found by its id, whose slot the new one may take.
+        self.perform(now);
         let opened = ClientOpened { address, local_address: Arc::clone(local_address), is_tls: false };
         let client = self.relay.client_opened(now, opened);
         match self.sockets.get_mut(id) {
@@ -543,6 +545,7 @@ impl Worker {
             WorkerMail::Relay(mail) => self.relay.mail(now, mail),
             WorkerMail::Adopt { socket, listener } => self.adopt_client(now, socket, listener),
             WorkerMail::Parcel { socket, tls, server } => {
+                self.perform(now);
                 let socket = self.backend.adopt(socket);
                 let id = self.relay.accept_parcel(now, *server);
                 let entry = self.sockets.insert(socket, Owner::Server(id));
