@@ -25,7 +25,7 @@ use crate::login::Login;
 use crate::pool::Lent;
 use crate::server::{self, Answer, Unit};
 use crate::session_state::Settings;
-use crate::snapshot::PoolSettings;
+use crate::snapshot::{PoolMode, PoolSettings};
 use crate::statements::{ClientStatements, Statement};
 use crate::Relay;
 
@@ -143,10 +143,20 @@ impl Client {
         self.is_dropping = self.passing > 0;
     }
 
-    pub fn forget_names(&mut self, names: Vec<Box<[u8]>>) {
-        if let Some(statements) = &mut self.statements {
-            for name in names {
-                statements.remove(&name);
+    /// A batch failed: what it was to do to the client's statements has not been done.
+    pub fn undo(&mut self, skipped: server::Skipped) {
+        let Some(statements) = &mut self.statements else { return };
+        for name in skipped.unprepared {
+            statements.remove(&name);
+        }
+        if skipped.lost_unnamed {
+            statements.unnamed = None;
+        }
+        for (name, statement) in skipped.unclosed {
+            if name.is_empty() {
+                statements.unnamed.get_or_insert(statement);
+            } else if statements.named(&name).is_none() {
+                statements.insert(&name, statement);
             }
         }
     }
@@ -546,7 +556,7 @@ impl Relay {
             }
             server.statements.unnamed = Some(key);
             server.unsynced += 1;
-            server.owe(Answer::Prepared { key: None, named: false }, true, now);
+            server.owe(Answer::PreparedUnnamed, true, now);
             server.stop_recording();
             server.output.extend_from_slice(here);
             self.pools[pool.0 as usize].counters.server_parses += 1;
@@ -672,18 +682,19 @@ impl Relay {
         let is_close = message.intent == Intent::Close(Target::Statement);
         if is_close {
             let statements = client.statements.as_mut();
-            let is_held = statements.is_some_and(|statements| {
+            let held = statements.and_then(|statements| {
                 if name.is_empty() {
-                    statements.unnamed.take().is_some()
+                    statements.unnamed.take()
                 } else {
-                    statements.remove(name).is_some()
+                    statements.remove(name)
                 }
             });
-            if is_held {
+            if let Some(held) = held {
                 // It stays prepared on the server, for the next who asks for the same text.
                 let server = &mut self.servers[to];
                 server.unsynced += 1;
                 server.stop_recording();
+                server.pending_closes.push_back((name.into(), held));
                 server.owe(Answer::SayClosed, true, now);
                 return Ok(Step::Used(here.len()));
             }
@@ -767,7 +778,7 @@ impl Relay {
         }
         server.statements.unnamed = Some(statement.key);
         server.unsynced += 1;
-        server.owe(Answer::Prepared { key: None, named: false }, false, now);
+        server.owe(Answer::PreparedUnnamed, false, now);
         server.dialect.write_prepare(&mut server.output, b"", &statement.definition);
         self.pools[server.pool.0 as usize].counters.server_parses += 1;
     }
@@ -831,7 +842,8 @@ impl Relay {
         here: &[u8],
     ) -> Step {
         let server = &self.servers[to];
-        if server.owed.is_empty() && server.unsynced == 0 && server.transaction == Transaction::None {
+        let is_kept = self.pools[server.pool.0 as usize].mode() == PoolMode::Session;
+        if server.is_free() && !is_kept {
             self.end_lease_if_over(to);
             return self.fail_unit(id, complaint, message, here);
         }
@@ -839,7 +851,7 @@ impl Relay {
         let server = &mut self.servers[to];
         server.stop_recording();
         server.unsynced += 1;
-        server.refusal = Some(Box::new(complaint.clone()));
+        server.refusals.push_back(Box::new(complaint.clone()));
         server.owe(Answer::Refused, true, now);
         server.dialect.write_describe(&mut server.output, b"mt_never_prepared");
         Step::Used(self.drop_message(id, message, here))

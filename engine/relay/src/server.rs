@@ -29,7 +29,7 @@ use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
 use crate::open::Opening;
 use crate::session_state::Settings;
 use crate::snapshot::{Endpoint, PoolMode};
-use crate::statements::{ServerStatements, StatementKey};
+use crate::statements::{ServerStatements, Statement, StatementKey};
 use crate::Relay;
 
 /// Whose turn it is.
@@ -65,6 +65,7 @@ pub enum Answer {
         key: Option<StatementKey>,
         named: bool,
     },
+    PreparedUnnamed,
     Bound(Option<StatementKey>),
     Closed(Option<StatementKey>),
     Described(Target, Option<StatementKey>),
@@ -74,7 +75,7 @@ pub enum Answer {
     SayClosed,
     /// Not an answer: the client sent the end of COPY data here.
     CopyEnded,
-    /// The server will fail here, made to by us; the client is shown our `refusal` instead.
+    /// The server will fail here, made to by us; the client is shown one of our `refusals` instead.
     Refused,
 }
 
@@ -104,6 +105,8 @@ pub struct Server {
     pub owed: VecDeque<Owed>,
     /// Names of statements whose `Prepared { named }` or `SayPrepared` is in `owed`, in the same order.
     pub pending_names: VecDeque<Box<[u8]>>,
+    /// What each `SayClosed` in `owed` closes, in the same order.
+    pub pending_closes: VecDeque<(Box<[u8]>, Arc<Statement>)>,
     /// Requests sent since the last `Sync`, which only a `Sync` ends.
     pub unsynced: u32,
     /// An error came and no `Sync` has been sent since: the server ignores everything else.
@@ -156,7 +159,8 @@ pub struct Server {
     pub farewell: Option<String>,
     /// Statements whose name is taken on the server by something that must not be used any more.
     pub stale: Vec<StatementKey>,
-    pub refusal: Option<Box<Complaint>>,
+    /// What is to be said at each `Refused` in `owed`, in the same order.
+    pub refusals: VecDeque<Box<Complaint>>,
     /// What the client is told when the database obeys the cancel that a time limit sent.
     pub time_out: Option<Box<Complaint>>,
     /// What its client is told if it is lost now; None: that it was lost.
@@ -227,7 +231,9 @@ impl Server {
                     _ => false,
                 }
             }
-            Progress::Prepared => matches!(answer, Answer::Prepared { .. }) && self.pop_answer(),
+            Progress::Prepared => {
+                matches!(answer, Answer::Prepared { .. } | Answer::PreparedUnnamed) && self.pop_answer()
+            }
             Progress::Bound => matches!(answer, Answer::Bound(_)) && self.pop_answer(),
             Progress::Closed => matches!(answer, Answer::Closed(_)) && self.pop_answer(),
             Progress::Called => answer == Answer::Ready(Unit::Call),
@@ -314,39 +320,59 @@ impl Server {
         matches!(self.owed.front(), Some(Owed { answer: Answer::SayPrepared | Answer::SayClosed, .. }))
     }
 
-    /// Count an error off. Returns whether the client sees it, and the names of the client's
-    /// statements that were not prepared because of it.
-    fn settle_failure(&mut self) -> (bool, Vec<Box<[u8]>>) {
+    /// Count an error off, and what is skipped because of it.
+    fn settle_failure(&mut self) -> Skipped {
         self.copy = None;
-        let mut shown = false;
-        let mut lost = Vec::new();
+        let mut skipped = Skipped::default();
         if let Some(Owed { answer: Answer::Ready(_), shown }) = self.owed.front() {
             // The error belongs to a query, a call, or to the commit in a Sync: its Ready follows.
-            return (*shown, lost);
+            skipped.shown = *shown;
+            return skipped;
         }
         // A step failed: the server skips everything, queries and calls too, up to the Sync.
         while let Some(owed) = self.owed.front().copied() {
-            shown |= owed.shown;
+            skipped.shown |= owed.shown;
             match owed.answer {
-                Answer::Ready(Unit::Sync) => return (shown, lost),
+                Answer::Ready(Unit::Sync) => break,
                 Answer::Prepared { key, named } => {
                     if let Some(key) = key {
                         self.statements.remove(key);
                     }
                     if named {
-                        lost.extend(self.pending_names.pop_front());
+                        skipped.unprepared.extend(self.pending_names.pop_front());
                     }
                 }
-                Answer::SayPrepared => lost.extend(self.pending_names.pop_front()),
+                Answer::PreparedUnnamed => {
+                    // Whatever it has now, it is not what was noted.
+                    self.statements.unnamed = None;
+                    skipped.lost_unnamed |= owed.shown;
+                }
+                Answer::SayPrepared => skipped.unprepared.extend(self.pending_names.pop_front()),
+                Answer::SayClosed => skipped.unclosed.extend(self.pending_closes.pop_front()),
+                Answer::Refused => drop(self.refusals.pop_front()),
                 // What was to close it was skipped; it is there, and wants to be closed again.
                 Answer::Closed(Some(key)) => self.stale.push(key),
                 _ => {}
             }
             self.pop_answer();
         }
-        self.skipping = true;
-        (shown, lost)
+        self.skipping = self.owed.is_empty();
+        let is_unnamed_to_come = |owed: &Owed| owed.shown && owed.answer == Answer::PreparedUnnamed;
+        skipped.lost_unnamed &= !self.owed.iter().any(is_unnamed_to_come);
+        skipped
     }
+}
+
+/// What an error made void.
+#[derive(Debug, Default)]
+pub struct Skipped {
+    /// The client sees the error.
+    shown: bool,
+    /// Names of the client's statements that were not prepared.
+    pub unprepared: Vec<Box<[u8]>>,
+    /// Those that were not closed.
+    pub unclosed: Vec<(Box<[u8]>, Arc<Statement>)>,
+    pub lost_unnamed: bool,
 }
 
 /// What one server message did beyond being passed on.
@@ -579,9 +605,11 @@ impl Relay {
         }
         let server = self.servers.get_mut(id).expect("the caller holds it");
         server.stop_recording();
-        let (mut shown, lost) = server.settle_failure();
+        let refusal = server.refusals.front().cloned();
+        let skipped = server.settle_failure();
+        let mut shown = skipped.shown;
         let own_words = match at_fault {
-            Some(Answer::Refused) => server.refusal.take(),
+            Some(Answer::Refused) => refusal,
             _ if error.is_cancelled() => server.time_out.take(),
             _ => None,
         };
@@ -594,7 +622,7 @@ impl Relay {
             }
         }
         if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
-            client.forget_names(lost);
+            client.undo(skipped);
         }
         (shown, Aftermath::None)
     }
@@ -673,7 +701,10 @@ impl Relay {
                     server.pending_names.pop_front();
                     Dialect::say_prepared
                 }
-                Some(Answer::SayClosed) => Dialect::say_closed,
+                Some(Answer::SayClosed) => {
+                    server.pending_closes.pop_front();
+                    Dialect::say_closed
+                }
                 _ => return,
             };
             server.pop_answer();

@@ -4,7 +4,7 @@
 //! share one name on every server, whichever worker holds it. Knows no message layout. Called by
 //! `client` and `server`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hasher as _;
 use std::sync::Arc;
 
@@ -108,8 +108,13 @@ impl ClientStatements {
         Some(statement)
     }
 
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    /// Forget all but those under these names.
+    pub fn keep_only(&mut self, names: &VecDeque<Box<[u8]>>) {
+        let gone: Vec<_> = self.named.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        for name in gone {
+            self.remove(&name);
+        }
+        self.unnamed = None;
     }
 }
 
@@ -171,8 +176,13 @@ impl ServerStatements {
         Some(key)
     }
 
-    pub fn clear(&mut self) {
-        *self = Self::default();
+    /// Forget all but these.
+    pub fn keep_only(&mut self, keys: &[StatementKey]) {
+        let gone: Vec<_> = self.prepared.iter().map(|(key, _)| *key).filter(|key| !keys.contains(key)).collect();
+        for key in gone {
+            self.remove(key);
+        }
+        self.unnamed = None;
     }
 }
 

@@ -14,8 +14,9 @@ use crate::client;
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
 use crate::open::Opening;
 use crate::pool::Pool;
-use crate::server::{Server, State};
+use crate::server::{Answer, Owed, Server, State};
 use crate::session_state::Settings;
+use crate::statements::StatementKey;
 use crate::Relay;
 
 impl Relay {
@@ -94,13 +95,21 @@ impl Relay {
     /// A finished statement says that session state is gone.
     pub(crate) fn note_tag(&mut self, id: ServerId, client: Option<ClientId>, tag: Tag) {
         let server = &mut self.servers[id];
-        server.statements.clear();
+        // What comes behind it in a pipeline is prepared after it.
+        let to_come = |owed: &Owed| match owed.answer {
+            Answer::Prepared { key, .. } => key,
+            _ => None,
+        };
+        let kept: Vec<StatementKey> = server.owed.iter().filter_map(to_come).collect();
+        server.statements.keep_only(&kept);
         server.stale.clear();
         if tag == Tag::DiscardAll {
             server.settings = Arc::clone(&self.no_settings);
         }
         if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
-            client.statements = None;
+            if let Some(statements) = &mut client.statements {
+                statements.keep_only(&server.pending_names);
+            }
             if tag == Tag::DiscardAll {
                 client.settings = Arc::clone(&self.no_settings);
             }
@@ -140,6 +149,7 @@ impl Server {
             tls: false,
             owed: Default::default(),
             pending_names: Default::default(),
+            pending_closes: Default::default(),
             unsynced: 0,
             skipping: false,
             transaction: Default::default(),
@@ -173,7 +183,7 @@ impl Server {
             loss: None,
             copy_failed: false,
             farewell: None,
-            refusal: None,
+            refusals: Default::default(),
             time_out: None,
             stale: Vec::new(),
             replay: Default::default(),

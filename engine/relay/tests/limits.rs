@@ -3,10 +3,10 @@
 //! `World` counts after every step; these scenarios make it worth counting.
 
 use maitred_relay::sim::database::Door;
-use maitred_relay::sim::frontend::query;
+use maitred_relay::sim::frontend::{message, query};
 use maitred_relay::sim::setup::{database, endpoint, snapshot, user};
 use maitred_relay::sim::World;
-use maitred_relay::snapshot::Snapshot;
+use maitred_relay::snapshot::{AuthMethod, Snapshot, User};
 
 /// The most sessions that the database has seen open at once, while `clients` ask `rounds` times each.
 fn most_sessions(world: &mut World, clients: &[usize], rounds: usize) -> usize {
@@ -267,16 +267,27 @@ fn the_limit_of_clients_is_an_error_with_its_counts() {
 }
 
 #[test]
-fn logins_take_turns() {
+fn passwords_are_salted_a_few_at_a_time_and_silent_peers_take_no_turn() {
     let mut config = snapshot(2);
     config.limits.logins = 3;
-    let mut world = World::new(config);
-    let silent: Vec<usize> = (0..3).map(|_| world.open(0)).collect();
-    let waiting: Vec<usize> = (0..10).map(|_| world.arrive(0, "ann", "shop")).collect();
-    world.run_for(500_000);
-    assert!(waiting.iter().all(|client| world.clients[*client].replies.is_empty()), "no turn is free");
-    world.leave(silent[0]);
-    world.run_for(2_000_000);
-    assert!(waiting.iter().all(|client| world.is_ready(*client)), "one turn serves them all");
+    config.auth.method = AuthMethod::Password;
+    let key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    config.users.push(User { scram: Some(format!("SCRAM-SHA-256$10:c2FsdA==${key}:{key}")), ..user("ann") });
+    let mut world = World::with_workers(config, 2, 1);
+    let _silent: Vec<usize> = (0..10).map(|at| world.open(at % 2)).collect();
+    let clients: Vec<usize> = (0..12).map(|at| world.arrive(at % 2, "ann", "shop")).collect();
+    world.run_for(1_000);
+    for client in &clients {
+        world.send(*client, &message(b'p', b"wrong\0"));
+    }
+    let (from, mut most) = (world.now, 0);
+    while clients.iter().any(|client| !world.clients[*client].is_closed) {
+        world.step();
+        most = most.max(world.shared.logins.used());
+    }
+    assert_eq!(most, 3);
+    let took = (world.now - from) / 1_000;
+    assert!((20..100).contains(&took), "twelve by three at 5 ms each: {took} ms");
+    assert_eq!(world.brief(clients[11]), "R F:28P01");
     world.everybody_leaves();
 }

@@ -251,6 +251,11 @@ impl Session {
         self.end();
     }
 
+    /// As if somebody had run DEALLOCATE ALL unseen.
+    pub fn forget_statements(&mut self) {
+        self.prepared.clear();
+    }
+
     /// FATAL, and then neither closes nor listens.
     pub fn say_goodbye_only(&mut self, state: &[u8; 5], text: &str) {
         error(&mut self.out, "FATAL", state, text, "ProcessInterrupts");
