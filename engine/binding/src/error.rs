@@ -1,4 +1,6 @@
 //! The one place where the engine's refusals become Python exceptions.
+//!
+//! Words nothing itself: the text is the engine's. Called by `handle`.
 
 use pyo3::exceptions::PyException;
 use pyo3::{create_exception, PyErr};

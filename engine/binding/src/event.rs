@@ -1,4 +1,6 @@
 //! Engine events as Python dicts, named as in `_engine.pyi`.
+//!
+//! Leaves nothing out and adds nothing. Called by `handle` when Python takes events.
 
 use maitred_relay::action::Event;
 use pyo3::prelude::*;

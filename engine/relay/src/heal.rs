@@ -10,8 +10,9 @@ use std::sync::{Arc, Weak};
 
 use maitred_wire::Transaction;
 
+use crate::answers::{Answer, Unit};
 use crate::ids::{ServerId, Time};
-use crate::server::{Answer, Server, State, Unit};
+use crate::server::{Server, State};
 use crate::statements::{Statement, StatementKey};
 use crate::Relay;
 

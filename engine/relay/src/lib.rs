@@ -7,12 +7,16 @@
 //! Read `client`, `pool` and `server` first; the rest serves them.
 
 pub mod action;
+pub mod aftermath;
+pub mod answers;
 pub mod budget;
 pub mod cancel;
 pub mod client;
 pub mod console;
 pub mod counters;
+pub mod departure;
 pub mod drain;
+pub mod forward;
 pub mod heal;
 pub mod ids;
 pub mod login;

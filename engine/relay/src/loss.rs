@@ -8,9 +8,10 @@ use std::sync::Arc;
 use maitred_wire::{Code, Complaint, Transaction};
 
 use crate::action::{Action, ClientEnd, Event, ServerEnd};
+use crate::answers::Answer;
 use crate::client::{Client, State as ClientState};
 use crate::ids::{ClientId, PoolId, ServerId, Time};
-use crate::server::{Answer, Server, State};
+use crate::server::{Server, State};
 use crate::snapshot::PoolMode;
 use crate::Relay;
 

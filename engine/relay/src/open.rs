@@ -93,29 +93,21 @@ impl Relay {
     ///
     /// # Errors
     /// What to tell the client when there is no place.
-    pub(crate) fn open_exclusive(
-        &mut self,
-        at: PoolId,
-        wish: Exclusive,
-    ) -> Result<(), Complaint> {
+    pub(crate) fn open_exclusive(&mut self, at: PoolId, wish: Exclusive) -> Result<(), Complaint> {
         let permit = self.server_permit(at, 0).map_err(|_| self.no_place(at))?;
         self.begin_opening(at, permit, Some(wish));
         Ok(())
     }
 
-    fn begin_opening(
-        &mut self,
-        at: PoolId,
-        permit: Permit,
-        wish: Option<Exclusive>,
-    ) {
+    fn begin_opening(&mut self, at: PoolId, permit: Permit, wish: Option<Exclusive>) {
         let now = self.now;
         let pool = &mut self.pools[at.0 as usize];
         pool.servers += 1;
         let route = &pool.route;
         let mode = route.endpoint.tls.mode;
         let only_for = wish.as_ref().map(|wish| wish.client);
-        let (replication, own) = wish.map_or((None, Vec::new()), |wish| (Some(wish.replication), wish.parameters));
+        let (replication, own) =
+            wish.map_or((None, Vec::new()), |wish| (Some(wish.replication), wish.parameters));
         let login = LoginTo {
             user: route.key.user.clone(),
             database: route.remote_database.clone(),

@@ -19,13 +19,14 @@ use maitred_wire::dialect::ServerError;
 use maitred_wire::{Code, Complaint, Transaction};
 
 use crate::action::{Action, ClientEnd, Mail, ServerEnd};
+use crate::aftermath::Aftermath;
+use crate::answers::{Answer, Unit};
 use crate::budget::PoolShared;
 use crate::client;
 use crate::counters::PoolCounters;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
 use crate::route::Route;
-use crate::server::Aftermath;
-use crate::server::{self, Answer, Unit};
+use crate::server;
 use crate::snapshot::{PoolMode, WhenDown};
 use crate::Relay;
 

@@ -178,7 +178,8 @@ impl ServerStatements {
 
     /// Forget all but these.
     pub fn keep_only(&mut self, keys: &[StatementKey]) {
-        let gone: Vec<_> = self.prepared.iter().map(|(key, _)| *key).filter(|key| !keys.contains(key)).collect();
+        let gone: Vec<_> =
+            self.prepared.iter().map(|(key, _)| *key).filter(|key| !keys.contains(key)).collect();
         for key in gone {
             self.remove(key);
         }

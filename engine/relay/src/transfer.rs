@@ -9,12 +9,13 @@ use maitred_wire::dialect::Tag;
 use maitred_wire::Dialect;
 
 use crate::action::Action;
+use crate::answers::{Answer, Owed};
 use crate::budget::Permit;
 use crate::client;
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
 use crate::open::Opening;
 use crate::pool::Pool;
-use crate::server::{Answer, Owed, Server, State};
+use crate::server::{Server, State};
 use crate::session_state::Settings;
 use crate::statements::StatementKey;
 use crate::Relay;

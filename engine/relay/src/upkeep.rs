@@ -66,8 +66,11 @@ impl Relay {
         let complaint = if matches!(client.state, ClientState::Welcome(_)) {
             let queue_ms = client.identity.settings.queue_timeout_ms;
             let is_queue = queue_ms > 0 && (limit_ms == 0 || queue_ms <= limit_ms);
-            let (limit_ms, setting) =
-                if is_queue { (queue_ms, "pool.queue_timeout") } else { (limit_ms, "limits.client_login_timeout") };
+            let (limit_ms, setting) = if is_queue {
+                (queue_ms, "pool.queue_timeout")
+            } else {
+                (limit_ms, "limits.client_login_timeout")
+            };
             Complaint { fatal: true, ..self.queue_timeout(client.pool, limit_ms, setting) }
         } else {
             Complaint::fatal(

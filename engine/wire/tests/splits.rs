@@ -1,4 +1,6 @@
 //! Any split of the bytes gives the same result, for every machine and decoder.
+//!
+//! Says nothing about what the result should be: the other tests do. Run by cargo.
 
 use maitred_wire::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep};
 use maitred_wire::postgres::handshake_in::HandshakeIn;

@@ -16,7 +16,9 @@ impl World {
                 self.clients[client].held.push(event);
             }
             // A peer that leaves bytes unread resets the connection, which ends even one that is not read.
-            Event::ClientLeft(client) if self.clients[client].is_paused && self.clients[client].stuck.is_empty() => {
+            Event::ClientLeft(client)
+                if self.clients[client].is_paused && self.clients[client].stuck.is_empty() =>
+            {
                 self.clients[client].held.push(event);
             }
             Event::FromClient(client, bytes) => {

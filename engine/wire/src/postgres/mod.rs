@@ -1,4 +1,6 @@
 //! PostgreSQL protocol 3.0 and 3.2.
+//!
+//! Holds no neutral words: those are the crate's. Called through `dialect` alone.
 
 pub mod frame;
 pub mod handshake_in;

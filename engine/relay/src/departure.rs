@@ -1,0 +1,76 @@
+//! A client leaves, for whatever reason: what it held is freed, and its server made clean.
+//!
+//! Closes no socket; it returns the action. Called by `client`, `login`, `upkeep` and `drain`.
+
+use maitred_wire::Complaint;
+
+use crate::action::{Action, ClientEnd, ServerEnd};
+use crate::client::State;
+use crate::ids::{ClientId, ServerId, Time};
+use crate::server;
+use crate::Relay;
+
+impl Relay {
+    /// The socket of a client ended.
+    pub fn client_closed(&mut self, now: Time, id: ClientId) {
+        self.now = now;
+        self.end_client(id, ClientEnd::Vanished, None);
+        self.settle();
+    }
+
+    /// Close a client for `reason`, with a last word if there is one, and free what it held.
+    pub(crate) fn end_client(&mut self, id: ClientId, reason: ClientEnd, complaint: Option<Complaint>) {
+        let Some(mut client) = self.clients.remove(id) else { return };
+        let mut last_words = std::mem::take(&mut client.output);
+        if let Some(complaint) = complaint {
+            self.dialect.say_error(&mut last_words, &complaint);
+        }
+        match client.state {
+            State::Waiting { .. } => {
+                self.pools[client.pool.0 as usize].waiting -= 1;
+                self.publish_share(client.pool);
+            }
+            State::Leased(server) => self.abandon(server, client.is_mid_message()),
+            State::Raw(server) => self.lose_server(server, ServerEnd::ClientLeft),
+            State::Welcome(_) => {
+                self.pools[client.pool.0 as usize].welcome_waiters.retain(|waiter| *waiter != id);
+            }
+            _ => {}
+        }
+        self.note_client_end(id, &client, reason);
+        drop(client.permit);
+        self.actions.push(Action::CloseClient { client: id, last_words });
+    }
+
+    /// The client of a leased server is gone: stop what runs, then make the server clean.
+    pub(crate) fn abandon(&mut self, id: ServerId, is_cut: bool) {
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        let mode = self.pools[server.pool.0 as usize].mode();
+        server.must_reset |= mode == crate::snapshot::PoolMode::Session;
+        server.stop_recording();
+        if server.is_paused {
+            server.is_paused = false;
+            self.actions.push(Action::ResumeServer(id));
+        }
+        if is_cut {
+            // Half a message has been sent: no request can follow it.
+            server.state = server::State::Cleaning { until: now };
+            self.lose_server(id, ServerEnd::ClientLeft);
+            return;
+        }
+        server.state = server::State::Cleaning { until: now.after_ms(crate::pool::CLEANING_MS) };
+        // What was forwarded in the same breath as its client's last mistake is on its way, too.
+        self.flush_server(id);
+        let server = &self.servers[id];
+        let is_running = server.is_working() && server.copy != Some(maitred_wire::CopyDirection::In);
+        if is_running {
+            self.cancel_server(id);
+        }
+        if self.servers[id].is_free() {
+            self.release(id);
+        } else {
+            self.clean(id);
+        }
+    }
+}
