@@ -361,7 +361,10 @@ def served(
     Each is the same database `served` behind a pool of five in the mode of its name.
     """
     found = _served.get(backend)
-    if found is None or found.process is None or found.process.poll() is not None:
+    if found and found.process and (status := found.process.poll()) is not None:
+        del _served[backend]
+        pytest.fail(f"the shared maitred had died, status {status}:\n{found.log_text()[-4000:]}")
+    if found is None:
         url = f"postgres://app@127.0.0.1:{_shared_postgres.port}/served"
         databases = {mode: {"url": url, "pool": {"mode": mode}} for mode in MODES}
         found = _served[backend] = Maitred(

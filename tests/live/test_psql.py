@@ -174,6 +174,8 @@ def test_receiving_the_log(postgres: Postgres, make_maitred: object, tmp_path: P
         assert receiver.stderr is not None
         if receiver.poll() is not None:
             pytest.fail(f"pg_receivewal ended: {receiver.stderr.read().decode()}")
+        # Why: an empty segment has nothing to be received.
+        postgres.rows("select pg_logical_emit_message(false, 'test', repeat('x', 10000))")
         return bool(list(tmp_path.glob("*.partial")))
 
     try:
