@@ -89,6 +89,10 @@ impl Relay {
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
             return false;
         };
+        if server.dialect.is_identity(name) {
+            // What the database says of itself: for the client to know, for nobody to set.
+            return client.is_some() && !server.is_adjusting;
+        }
         let fresh = server.shared.welcome();
         let is_default = fresh.is_some_and(|fresh| fresh.settings.value(name) == Some(value));
         let mut settings = (*server.settings).clone();
@@ -97,6 +101,9 @@ impl Relay {
             server.settings = self.settings.intern(settings);
         }
         let is_adjusting = server.is_adjusting;
+        if server.is_discarded {
+            return false;
+        }
         let Some(client) = client.and_then(|client| self.clients.get_mut(client)) else { return false };
         if is_adjusting && client.settings.value(name) == Some(value) {
             return false;
@@ -122,6 +129,7 @@ impl Relay {
             return;
         }
         server.quiet_since = now;
+        server.is_discarded = false;
         server.timeouts = 0;
         server.time_out = None;
         if let Some(client) = client {

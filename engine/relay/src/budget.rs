@@ -120,6 +120,7 @@ pub struct Welcome {
 #[derive(Debug)]
 pub struct Share {
     pub idle: AtomicU32,
+    pub waiting: AtomicU32,
     /// Arrival of its oldest waiter; `Time::NEVER` when nobody waits.
     pub oldest_wait: AtomicU64,
 }
@@ -165,7 +166,7 @@ impl PoolShared {
         Arc::new(PoolShared {
             servers: Budget::new(setting, size),
             shares: (0..workers)
-                .map(|_| Share { idle: AtomicU32::new(0), oldest_wait: AtomicU64::new(u64::MAX) })
+                .map(|_| Share { idle: AtomicU32::new(0), waiting: AtomicU32::new(0), oldest_wait: AtomicU64::new(u64::MAX) })
                 .collect(),
             opening: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),
@@ -277,6 +278,12 @@ impl PoolShared {
             .map(|(worker, share)| (WorkerId(worker as u16), Time(share.oldest_wait.load(Ordering::Acquire))))
             .filter(|(_, since)| *since != Time::NEVER)
             .min_by_key(|(_, since)| *since)
+    }
+
+    /// How many wait on workers other than `except`.
+    pub fn waiting_elsewhere(&self, except: WorkerId) -> u32 {
+        let others = self.shares.iter().enumerate().filter(|(worker, _)| *worker != usize::from(except.0));
+        others.map(|(_, share)| share.waiting.load(Ordering::Acquire)).sum()
     }
 
     /// A worker other than `except` that has an idle server.

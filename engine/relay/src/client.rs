@@ -81,6 +81,10 @@ pub struct Client {
     pub is_blocked: bool,
     pub is_tls: bool,
     pub is_leaving: bool,
+    /// A new snapshot serves it from another pool; it goes there with its next request.
+    pub is_misplaced: bool,
+    /// What it began with, and what a reset of its session brings back.
+    pub own_settings: Arc<Settings>,
     pub minor: u16,
     pub opened_at: Time,
     pub idle_since: Time,
@@ -132,9 +136,9 @@ impl Client {
         self.local_address.starts_with('/')
     }
 
-    /// Put bytes before which nothing has been kept.
-    pub fn put_input(&mut self, bytes: Vec<u8>) {
-        debug_assert!(self.input.is_empty());
+    /// Put bytes that came before all that is kept.
+    pub fn put_input(&mut self, mut bytes: Vec<u8>) {
+        bytes.append(&mut self.input);
         self.input = bytes;
     }
 
@@ -186,6 +190,8 @@ impl Client {
             is_blocked: false,
             is_tls: opened.is_tls,
             is_leaving: false,
+            is_misplaced: false,
+            own_settings: Arc::clone(none),
             minor: 0,
             opened_at: now,
             idle_since: now,
@@ -258,13 +264,15 @@ impl Relay {
         }
     }
 
-    /// Does the client's server have as much to write as we are ready to hold?
+    /// Does the client's server, or a client between two leases, have as much to read as we are ready
+    /// to hold?
     pub(crate) fn is_choked(&self, id: ClientId) -> bool {
         match self.clients[id].state {
             State::Leased(server) | State::Raw(server) => self
                 .servers
                 .get(server)
                 .is_some_and(|server| server.backlog() > self.routes.snapshot.limits.buffer_bytes),
+            State::Idle => self.clients[id].backlog() > self.routes.snapshot.limits.buffer_bytes,
             _ => false,
         }
     }
@@ -280,6 +288,7 @@ impl Relay {
     fn consume(&mut self, id: ClientId, input: &[u8]) -> usize {
         let limit = self.routes.snapshot.limits.message_bytes;
         let mut at = 0;
+        let most_backlog = self.routes.snapshot.limits.buffer_bytes;
         let mut forwarded_to = None;
         while at < input.len() {
             let Some(client) = self.clients.get_mut(id) else { return input.len() };
@@ -291,6 +300,8 @@ impl Relay {
                 continue;
             }
             match client.state {
+                // Why: the answers to what it asks would be held for it, and it does not read.
+                State::Idle if client.backlog() > most_backlog => break,
                 State::Idle | State::Leased(_) | State::Skipping | State::Console { is_busy: false } => {}
                 _ => break,
             }
@@ -446,7 +457,8 @@ impl Relay {
         self.count_error(id);
         self.say(id, |out| dialect.say_error(out, complaint));
         if complaint.fatal {
-            self.end_client(id, ClientEnd::LimitReached, None);
+            let reason = if self.is_draining() { ClientEnd::Drained } else { ClientEnd::LimitReached };
+            self.end_client(id, reason, None);
             return Step::Used(here.len());
         }
         self.clients[id].asked_at = Time::NEVER;
@@ -512,6 +524,11 @@ impl Relay {
         client.in_flight = 0;
         if !client.output.is_empty() {
             self.actions.push(Action::FlushClient(id));
+        }
+        if client.is_blocked && client.backlog() <= low && matches!(client.state, State::Idle) {
+            self.ready.push_back(id);
+            self.settle();
+            return;
         }
         let (State::Leased(server) | State::Raw(server)) = client.state else { return };
         if client.backlog() <= low {

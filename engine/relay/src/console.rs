@@ -50,7 +50,11 @@ impl Relay {
         };
         let client = &mut self.clients[id];
         client.identity = std::sync::Arc::new(identity);
-        client.state = State::Console { is_busy: false };
+        let rest = match std::mem::replace(&mut client.state, State::Console { is_busy: false }) {
+            State::Login(mut login) => login.handshake.take_rest(),
+            _ => Vec::new(),
+        };
+        self.hand_input(id, rest);
         let mut settings = Settings::default();
         for (name, value) in self.dialect.console_settings() {
             settings.set(name, value);

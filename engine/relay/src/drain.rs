@@ -128,6 +128,9 @@ impl Relay {
         }
         self.refresh_identities();
         self.prepare_pools();
+        for at in 0..self.pools.len() {
+            self.want_server(PoolId(at as u32));
+        }
         self.settle();
     }
 
@@ -147,8 +150,9 @@ impl Relay {
             pool.shared.stale_before.store(now.0 + 1, Ordering::Release);
             pool.shared.forget_past();
         }
+        self.pools[at.0 as usize].is_gone = route.is_none();
         if let Some(route) = route {
-            pool.shared.servers.set_limit(route.settings.size);
+            self.pools[at.0 as usize].shared.servers.set_limit(route.settings.size);
             self.pools[at.0 as usize].route = route;
         }
         // The limits of those who wait may be others now.
@@ -159,7 +163,6 @@ impl Relay {
                 self.lose_server(id, reason);
             }
         }
-        self.want_server(at);
     }
 
     /// Make the pools that are to be kept warm and whose user is known, before any client asks.
@@ -192,7 +195,44 @@ impl Relay {
             if let Some(route) = self.routes.route(&identity.database, &identity.user) {
                 let fresh = self.identity(&identity.user, &identity.database, &route.settings);
                 self.clients[id].identity = fresh;
+                let at = self.clients[id].pool;
+                self.clients[id].is_misplaced = self.pools[at.0 as usize].shared.key != route.key;
             }
+        }
+        for at in 0..self.pools.len() {
+            self.move_waiters(PoolId(at as u32));
+        }
+    }
+
+    /// Those who wait in a pool that is no longer theirs wait in the other, in the same order.
+    fn move_waiters(&mut self, at: PoolId) {
+        let is_misplaced = |id: &ClientId| self.clients.get(*id).is_some_and(|client| client.is_misplaced);
+        let pool = &self.pools[at.0 as usize];
+        let logins: Vec<ClientId> = pool.welcome_waiters.iter().copied().filter(&is_misplaced).collect();
+        let waiters: Vec<ClientId> = pool.waiters.iter().map(|(id, _)| *id).filter(&is_misplaced).collect();
+        for id in waiters {
+            if matches!(self.clients[id].state, ClientState::Waiting { .. }) {
+                self.leave_queue(id);
+                self.ready.push_back(id);
+            }
+        }
+        for id in logins {
+            self.pools[at.0 as usize].welcome_waiters.retain(|waiter| *waiter != id);
+            self.put_in_place(id);
+            let to = self.clients[id].pool;
+            self.pools[to.0 as usize].welcome_waiters.push(id);
+            self.welcome_clients(to);
+        }
+    }
+
+    /// The client's requests go where the snapshot says from now on.
+    pub(crate) fn put_in_place(&mut self, id: ClientId) {
+        let Some(client) = self.clients.get_mut(id) else { return };
+        client.is_misplaced = false;
+        let identity = Arc::clone(&client.identity);
+        if let Some(route) = self.routes.route(&identity.database, &identity.user) {
+            let at = self.pool_for(route);
+            self.clients[id].pool = at;
         }
     }
 
@@ -232,11 +272,12 @@ impl Relay {
             ClientState::Console { is_busy } => !is_busy,
             ClientState::Raw(_) => true,
             ClientState::Login(_) | ClientState::Welcome(_) => true,
-            ClientState::Waiting { .. } | ClientState::Skipping => false,
+            // What it asks for has not begun.
+            ClientState::Waiting { .. } | ClientState::Skipping => true,
         };
         if may_leave {
             let complaint =
-                Complaint::fatal(Code::Shutdown, "terminating connection: the proxy is shutting down");
+                Complaint::fatal(Code::Shutdown, crate::pool::SHUTTING_DOWN);
             self.end_client(id, ClientEnd::Drained, Some(complaint));
         }
     }

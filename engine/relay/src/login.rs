@@ -377,6 +377,7 @@ impl Relay {
         }
         let own = self.settings.intern(own);
         client.settings = Arc::clone(&own);
+        client.own_settings = Arc::clone(&own);
         client.state = State::Idle;
         client.idle_since = self.now;
         self.pools[self.clients[id].pool.0 as usize].counters.logins += 1;

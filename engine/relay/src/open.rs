@@ -241,7 +241,6 @@ impl Relay {
         let jitter = u64::from(route.settings.server_lifetime_jitter.min(100));
         let lifetime = route.settings.server_lifetime_ms;
         let spread = lifetime * jitter / 100;
-        server.opened_at = now;
         server.retire_at =
             now.after_ms(if lifetime == 0 { 0 } else { (lifetime - self.dice.roll(spread)).max(1) });
         self.actions.push(Action::Tell(Event::ServerOpened {

@@ -47,6 +47,8 @@ pub struct Pool {
     pub waiting: u32,
     /// Clients that have logged in and wait to be told what a fresh server says.
     pub welcome_waiters: Vec<ClientId>,
+    /// The snapshot has no such pool any more: it serves those who have a lease, and nobody else.
+    pub is_gone: bool,
     /// Servers on this worker, in whatever state.
     pub servers: u32,
     pub counters: PoolCounters,
@@ -98,6 +100,7 @@ impl Relay {
             timeout_at: Time::NEVER,
             waiting: 0,
             welcome_waiters: Vec::new(),
+            is_gone: false,
             servers: 0,
             counters: PoolCounters::default(),
             unused_since: self.now,
@@ -107,6 +110,9 @@ impl Relay {
 
     /// Lend a server to `client`, or put it in the queue.
     pub(crate) fn lend(&mut self, id: ClientId) -> Lent {
+        if self.clients[id].is_misplaced {
+            self.put_in_place(id);
+        }
         let client = &self.clients[id];
         let pool = &mut self.pools[client.pool.0 as usize];
         if pool.waiting == 0 && !pool.is_paused() {
@@ -135,8 +141,11 @@ impl Relay {
         let at = client.pool;
         let limit = client.identity.settings.queue_length;
         let timeout_ms = client.identity.settings.queue_timeout_ms;
+        if self.is_draining() {
+            return Lent::Refused(Complaint::fatal(Code::Shutdown, SHUTTING_DOWN));
+        }
         let pool = &mut self.pools[at.0 as usize];
-        if limit > 0 && pool.waiting >= limit {
+        if limit > 0 && pool.waiting + pool.shared.waiting_elsewhere(self.worker) >= limit {
             pool.counters.queue_refusals += 1;
             return Lent::Refused(self.queue_full(at, limit));
         }
@@ -213,6 +222,7 @@ impl Relay {
         let pool = &self.pools[at.0 as usize];
         let share = pool.shared.share(self.worker);
         share.idle.store(pool.idle.len() as u32, Ordering::Release);
+        share.waiting.store(pool.waiting, Ordering::Release);
         share.oldest_wait.store(oldest.0, Ordering::Release);
     }
 
@@ -458,6 +468,9 @@ impl Relay {
         }
     }
 }
+
+/// What a client is told that must go because we do.
+pub(crate) const SHUTTING_DOWN: &str = "terminating connection: the proxy is shutting down";
 
 /// How long a server may take to become clean after its client left. Origin: PgBouncer's
 /// `cancel_wait_timeout`.

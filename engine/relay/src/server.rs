@@ -91,6 +91,7 @@ pub struct Server {
     pub is_dirty: bool,
     pub is_paused: bool,
 
+    /// When the connection was begun: what it was begun with may be out of date since.
     pub opened_at: Time,
     pub retire_at: Time,
     pub idle_since: Time,
@@ -119,6 +120,8 @@ pub struct Server {
     pub must_reset: bool,
     /// Settings of the next client are being applied, hidden.
     pub is_adjusting: bool,
+    /// Its session was discarded: what it reports until it is ready is said already.
+    pub is_discarded: bool,
     /// The database's last words (a FATAL error), kept for whoever is told of the loss.
     pub farewell: Option<String>,
     /// Statements whose name is taken on the server by something that must not be used any more.

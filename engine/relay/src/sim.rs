@@ -55,6 +55,10 @@ pub struct World {
     /// How long a cancel connection takes until the database hears the request, and until it ends.
     pub cancel_us: u64,
     pub cancel_end_us: u64,
+    /// Writing to a database takes ten milliseconds for each write.
+    pub slow_writes: bool,
+    /// A reload has lowered a limit: what is open may exceed it.
+    pub relaxed: bool,
     /// How long applying settings takes a session.
     pub slow_settings_us: u64,
     /// Cut all bytes in pieces of random size.
@@ -115,6 +119,8 @@ impl World {
             latency_us: 100,
             cancel_us: 300,
             cancel_end_us: 100,
+            slow_writes: false,
+            relaxed: false,
             slow_settings_us: 0,
             splits: false,
             told: Vec::new(),
@@ -141,6 +147,11 @@ impl World {
                 1 + self.random.below(most)
             };
             let rest = bytes.split_off((end as usize).min(bytes.len()));
+            pieces.push(std::mem::replace(&mut bytes, rest));
+        }
+        // No socket gives more at once.
+        while bytes.len() > 32 * 1024 {
+            let rest = bytes.split_off(32 * 1024);
             pieces.push(std::mem::replace(&mut bytes, rest));
         }
         pieces.push(bytes);

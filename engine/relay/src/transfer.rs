@@ -15,8 +15,10 @@ use crate::client;
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
 use crate::open::Opening;
 use crate::pool::Pool;
+use crate::route::Route;
 use crate::server::{Server, State};
 use crate::session_state::Settings;
+use crate::snapshot::PoolSettings;
 use crate::statements::StatementKey;
 use crate::Relay;
 
@@ -64,13 +66,7 @@ impl Relay {
             None => self.routes.route_of_pool(&key).map(|route| self.pool_for(route)),
         };
         server.settings = self.settings.intern((*server.settings).clone());
-        let Some(at) = at else {
-            // The database was removed while the server was on its way.
-            server.retire_at = Time(0);
-            server.pool = self.orphan_pool();
-            return self.adopt(server);
-        };
-        server.pool = at;
+        server.pool = at.unwrap_or_else(|| self.pool_of_orphans(&server));
         self.adopt(server)
     }
 
@@ -89,8 +85,20 @@ impl Relay {
         self.settle();
     }
 
-    fn orphan_pool(&self) -> PoolId {
-        PoolId(0)
+    /// The database was removed while its server was on its way: a pool for it to be closed in.
+    fn pool_of_orphans(&mut self, server: &Server) -> PoolId {
+        let at = self.pool_for(Route {
+            key: server.shared.key.clone(),
+            settings: PoolSettings::without_limits(),
+            endpoint: Arc::clone(&server.endpoint),
+            remote_database: String::new(),
+            password: None,
+            parameters: Vec::new(),
+            max_database_servers: 0,
+            max_user_servers: 0,
+        });
+        self.pools[at.0 as usize].is_gone = true;
+        at
     }
 
     /// A finished statement says that session state is gone.
@@ -111,8 +119,26 @@ impl Relay {
             if let Some(statements) = &mut client.statements {
                 statements.keep_only(&server.pending_names);
             }
-            if tag == Tag::DiscardAll {
-                client.settings = Arc::clone(&self.no_settings);
+        }
+        if let (Some(client), Tag::DiscardAll) = (client, tag) {
+            self.servers[id].is_discarded = true;
+            self.bring_back_own_settings(client);
+        }
+    }
+
+    /// Spec: RESET returns to what the session began with, its startup packet included. The server's
+    /// session began with nothing, so its reports are not the client's to hear.
+    fn bring_back_own_settings(&mut self, id: ClientId) {
+        let dialect = self.dialect;
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let fresh = self.pools[client.pool.0 as usize].shared.welcome();
+        let (was, own) = (Arc::clone(&client.settings), Arc::clone(&client.own_settings));
+        client.settings = Arc::clone(&own);
+        let reported = |name: &str| fresh.as_ref().and_then(|fresh| fresh.settings.value(name));
+        for (name, value) in was.changes_to(&own) {
+            if let Some(default) = reported(name) {
+                let (name, value) = (name.to_owned(), value.unwrap_or(default).to_owned());
+                self.say(id, |out| dialect.say_setting(out, &name, &value));
             }
         }
     }
@@ -181,6 +207,7 @@ impl Server {
             must_probe: false,
             must_reset: false,
             is_adjusting: false,
+            is_discarded: false,
             loss: None,
             copy_failed: false,
             farewell: None,

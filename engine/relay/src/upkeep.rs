@@ -135,7 +135,7 @@ impl Relay {
     fn keep_warm(&mut self, at: PoolId) -> Time {
         let pool = &self.pools[at.0 as usize];
         let least = pool.route.settings.min_size.min(pool.route.settings.size);
-        if least == 0 || pool.is_paused() || self.is_draining() || pool.shared.servers.used() >= least {
+        if least == 0 || pool.is_gone || pool.is_paused() || self.is_draining() || pool.shared.servers.used() >= least {
             return Time::NEVER;
         }
         self.open_server(at);
@@ -306,7 +306,8 @@ impl Relay {
         if server.retire_at <= self.now {
             return Some(ServerEnd::Lifetime);
         }
-        if server.opened_at.0 < shared.stale_before.load(Ordering::Acquire) {
+        let is_gone = self.pools[server.pool.0 as usize].is_gone;
+        if is_gone || server.opened_at.0 < shared.stale_before.load(Ordering::Acquire) {
             return Some(ServerEnd::Reconfigured);
         }
         let settings = &self.pools[server.pool.0 as usize].route.settings;

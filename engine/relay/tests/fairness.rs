@@ -132,6 +132,23 @@ fn an_idle_server_of_another_worker_is_fetched_instead_of_waiting() {
 }
 
 #[test]
+fn the_length_of_the_queue_is_that_of_all_workers() {
+    let mut config = snapshot(1);
+    config.databases[0].pool.queue_length = 3;
+    let mut world = World::with_workers(config, 3, 1);
+    let clients: Vec<usize> = (0..9).map(|at| world.login(at % 3)).collect();
+    for client in &clients {
+        world.send(*client, &query("sleep 100000 x"));
+        world.run_for(100);
+    }
+    world.run_for(50_000);
+    let refused = clients.iter().filter(|client| world.is_ready(**client)).count();
+    assert_eq!(refused, 9 - 1 - 3);
+    world.run_for(1_000_000);
+    world.everybody_leaves();
+}
+
+#[test]
 fn a_full_queue_refuses_and_says_which_setting() {
     let mut config = snapshot(1);
     config.databases[0].pool.queue_length = 2;

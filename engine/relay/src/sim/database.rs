@@ -417,10 +417,14 @@ impl Session {
         if self.skips_to_sync && tag != b'S' {
             return;
         }
+        if !is_well_formed(tag, body) {
+            self.job = (tag == b'Q').then(|| Job::new(VecDeque::new(), true));
+            self.fail(now, b"08P01", "invalid message format");
+            return;
+        }
         match tag {
             b'Q' => {
-                let (text, rest) = cut(body);
-                assert!(rest.is_empty(), "bytes after a query's text");
+                let (text, _) = cut(body);
                 self.prepared.remove("");
                 self.portals.clear();
                 let statements: VecDeque<String> = text
@@ -432,7 +436,7 @@ impl Session {
                 if statements.is_empty() {
                     message(&mut self.buffered, b'I', &[]);
                 }
-                self.job = Some(Job { statements, is_simple: true, limit: 0, portal: String::new() });
+                self.job = Some(Job::new(statements, true));
                 self.run(now);
             }
             b'P' => self.parse(now, body),
@@ -554,6 +558,45 @@ impl Session {
             self.skips_to_sync = true;
             self.flush();
         }
+    }
+}
+
+impl Job {
+    fn new(statements: VecDeque<String>, is_simple: bool) -> Self {
+        Self { statements, is_simple, limit: 0, portal: String::new() }
+    }
+}
+
+/// Can the message be read at all?
+fn is_well_formed(tag: u8, body: &[u8]) -> bool {
+    let text = |body: &[u8]| -> Option<usize> {
+        let end = body.iter().position(|byte| *byte == 0)?;
+        std::str::from_utf8(&body[..end]).ok().map(|_| end + 1)
+    };
+    let number = |body: &[u8], at: usize| -> Option<usize> {
+        Some(usize::from(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?])))
+    };
+    let is_bind = |body: &[u8]| -> Option<bool> {
+        let mut at = text(body)?;
+        at += text(body.get(at..)?)?;
+        at += 2 + 2 * number(body, at)?;
+        let count = number(body, at)?;
+        at += 2;
+        for _ in 0..count {
+            let length: [u8; 4] = body.get(at..at + 4)?.try_into().ok()?;
+            at += 4 + u32::from_be_bytes(length) as usize;
+            std::str::from_utf8(body.get(at - u32::from_be_bytes(length) as usize..at)?).ok()?;
+        }
+        at += 2 + 2 * number(body, at)?;
+        Some(at == body.len())
+    };
+    match tag {
+        b'Q' => text(body) == Some(body.len()),
+        b'E' => text(body).is_some_and(|end| end + 4 == body.len()),
+        b'D' | b'C' => body.first().is_some() && text(&body[1..]) == Some(body.len() - 1),
+        b'P' => text(body).is_some_and(|end| text(&body[end..]).is_some()),
+        b'B' => is_bind(body).unwrap_or(false),
+        _ => true,
     }
 }
 

@@ -171,7 +171,8 @@ impl World {
         if !bytes.is_empty() {
             entry.is_writing = true;
             self.write_session(line, bytes);
-            self.at(self.now + 10, Event::SessionWritten(line));
+            let us = if self.slow_writes { 10_000 } else { 10 };
+            self.at(self.now + us, Event::SessionWritten(line));
         } else if entry.is_moving {
             self.at(self.now + 5, Event::Detach(line));
         }

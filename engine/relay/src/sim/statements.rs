@@ -77,6 +77,9 @@ impl Session {
                 self.change(name, Some(value));
                 self.done("SET");
             }
+            "reset" if rest.replace('"', "") == "in_hot_standby" => {
+                self.fail(now, b"55P02", "parameter \"in_hot_standby\" cannot be changed");
+            }
             "reset" => {
                 self.change(&rest.replace('"', ""), None);
                 self.done("RESET");
