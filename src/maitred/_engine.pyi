@@ -14,7 +14,9 @@ class EngineError(Exception):
 class Engine:
     """The data path: worker threads, listeners, pools. Thread-safe."""
 
-    def __init__(self, snapshot: dict[str, Any], *, workers: int = 0, backend: str = "auto") -> None:
+    def __init__(
+        self, snapshot: dict[str, Any], *, workers: int = 0, backend: str = "auto"
+    ) -> None:
         """Bind the listeners and start the workers.
 
         Args:

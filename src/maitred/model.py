@@ -131,8 +131,6 @@ class Config:
     endpoints: tuple[Endpoint, ...]
     databases: tuple[Database, ...]
     users: tuple[User, ...]
-    user_limits: tuple[int, int]
-    """Clients and servers of a user that has no section of its own."""
     auth_method: str
     userlist: Path | None
     limits: Settings

@@ -195,10 +195,11 @@ def test_one_endpoint_serves_all_databases_that_speak_alike(read: Read) -> None:
     assert {one.max_servers for one in config.endpoints} == {40}
 
 
-def test_limits_for_all_reach_endpoints_and_users(read: Read) -> None:
+def test_limits_for_all_reach_endpoints_and_the_engine(read: Read) -> None:
     config = read("[limits]\nservers_per_endpoint = 9\nclients_per_user = 5\n" + GOOD)
     assert config.endpoints[0].max_servers == 9
-    assert config.users[0].max_clients == 5
+    # Of users the engine counts itself: it also knows those that nobody listed.
+    assert (config.limits["clients_per_user"], config.users[0].max_clients) == (5, 0)
 
 
 def test_effective_settings_tell_values_places_and_no_secret(read: Read) -> None:

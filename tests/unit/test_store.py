@@ -76,13 +76,13 @@ def test_a_userlist_is_read(gathered: Gather) -> None:
 
 
 def test_plain_users_of_a_list_are_told_when_asked(gathered: Gather) -> None:
-    directory = gathered(WITH_LIST + "[limits]\nclients_per_user = 5\n", LISTED)
+    directory = gathered(WITH_LIST, LISTED)
     user = directory.answer("plain")
     assert user is not None
     assert (user["plain"], user["scram"], user["max_clients"]) == (
         "pw",
         derive_scram("pw", SALT),
-        5,
+        0,
     )
     assert directory.answer("nobody") is None
     assert directory.answer("none") is None

@@ -4,7 +4,6 @@
 //! whose methods it matches one to one.
 
 use std::os::fd::RawFd;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -229,6 +228,7 @@ impl Engine {
     }
 
     pub fn pause(&self, database: Option<&str>) {
+        self.shared.set_paused(database, true);
         self.broadcast(|| WorkerMail::Pause(database.map(str::to_owned)));
     }
 
@@ -242,11 +242,8 @@ impl Engine {
 
     /// Is a pause in force, and has everybody given back the servers of `database`?
     pub fn paused(&self, database: Option<&str>) -> bool {
-        let is_meant = |name: &str| database.is_none_or(|database| database == name);
-        let pools = self.shared.pools();
-        let mut meant = pools.iter().filter(|pool| is_meant(&pool.key.database));
-        meant.all(|pool| pool.paused.load(Ordering::Acquire))
-            && self.gather(|reply| WorkerMail::Leased(database.map(str::to_owned), reply)).into_iter().sum::<usize>() == 0
+        let leased = || self.gather(|reply| WorkerMail::Leased(database.map(str::to_owned), reply));
+        self.shared.is_paused(database) && leased().into_iter().sum::<usize>() == 0
     }
 
     /// Close clients and servers of `database` at once; returns how many clients.

@@ -21,6 +21,8 @@ fn limits() -> Limits {
     Limits {
         clients: 0,
         servers: 0,
+        clients_per_user: 0,
+        servers_per_user: 0,
         logins: 0,
         client_login_timeout_ms: 0,
         buffer_bytes: 0,

@@ -304,9 +304,18 @@ pub struct Shared {
     pub logins: Arc<Budget>,
     named: Mutex<HashMap<(Level, String), Arc<Budget>>>,
     pools: Mutex<HashMap<PoolKey, Arc<PoolShared>>>,
+    paused: Mutex<Paused>,
     pub draining: AtomicBool,
     /// Random, per process: cancel keys and mock authentication derive from it.
     pub secret: [u8; 32],
+}
+
+/// Which databases an operator has paused, pools that do not exist yet included.
+#[derive(Debug, Default)]
+struct Paused {
+    all: bool,
+    /// Databases for which something else was said later.
+    but: HashMap<String, bool>,
 }
 
 /// What a named budget limits.
@@ -328,6 +337,7 @@ impl Shared {
             logins: Budget::new("limits.logins", 0),
             named: Mutex::new(HashMap::new()),
             pools: Mutex::new(HashMap::new()),
+            paused: Mutex::default(),
             draining: AtomicBool::new(false),
             secret,
         })
@@ -358,7 +368,27 @@ impl Shared {
         let pool =
             pools.entry(key.clone()).or_insert_with(|| PoolShared::new(key.clone(), size, self.workers));
         pool.servers.set_limit(size);
+        pool.paused.store(self.is_paused(Some(&key.database)), Ordering::Release);
         Arc::clone(pool)
+    }
+
+    /// Pause or resume `database`, or all; pools made later follow.
+    pub fn set_paused(&self, database: Option<&str>, paused: bool) {
+        let mut state = self.paused.lock().expect("paused");
+        match database {
+            Some(name) => drop(state.but.insert(name.to_owned(), paused)),
+            None => *state = Paused { all: paused, but: HashMap::new() },
+        }
+        drop(state);
+        for pool in self.pools() {
+            pool.paused.store(self.is_paused(Some(&pool.key.database)), Ordering::Release);
+        }
+    }
+
+    /// Is a pause of `database`, or of all, in force?
+    pub fn is_paused(&self, database: Option<&str>) -> bool {
+        let state = self.paused.lock().expect("paused");
+        database.and_then(|name| state.but.get(name)).copied().unwrap_or(state.all)
     }
 
     /// Every pool that exists.

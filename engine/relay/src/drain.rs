@@ -27,16 +27,14 @@ impl Relay {
 
     /// Lend no more servers; what is leased ends as usual.
     pub fn pause(&mut self, database: Option<&str>) {
-        for at in self.pools_of(database) {
-            self.pools[at.0 as usize].shared.paused.store(true, Ordering::Release);
-        }
+        self.shared.set_paused(database, true);
     }
 
     /// Lend again.
     pub fn resume(&mut self, now: Time, database: Option<&str>) {
         self.now = now;
+        self.shared.set_paused(database, false);
         for at in self.pools_of(database) {
-            self.pools[at.0 as usize].shared.paused.store(false, Ordering::Release);
             while self.pools[at.0 as usize].waiting > 0 {
                 let Some(id) = self.pools[at.0 as usize].idle.pop() else { break };
                 self.give(id);

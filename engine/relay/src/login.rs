@@ -297,7 +297,7 @@ impl Relay {
             return Err(Complaint::fatal(Code::NotNow, format!("database \"{database}\" is disabled")));
         }
         let of_database = self.shared.named(Level::DatabaseClients, &entry.name, entry.max_clients);
-        let of_user = self.shared.named(Level::UserClients, user, known.map_or(0, |known| known.max_clients));
+        let of_user = self.shared.named(Level::UserClients, user, self.routes.client_limit(known));
         let permit = self.client_permit(&[&self.shared.clients, &of_database, &of_user])?;
         Ok((method, permit))
     }

@@ -158,12 +158,15 @@ impl Relay {
         self.settle();
     }
 
-    /// TLS to the server is up, which the login had asked for.
-    pub fn server_secured(&mut self, now: Time, id: ServerId) {
+    /// TLS to the server is up, which the login had asked for; `binding` is what ties the two together.
+    pub fn server_secured(&mut self, now: Time, id: ServerId, binding: Option<Vec<u8>>) {
         self.now = now;
         if let Some(server) = self.servers.get_mut(id) {
             server.tls = true;
             if let State::Opening(opening) = &mut server.state {
+                if let Some(hash) = binding {
+                    opening.handshake.bind_channel(hash);
+                }
                 opening.handshake.tls_started();
                 self.login_steps(id);
             }

@@ -76,8 +76,8 @@ impl Routes {
             shared.named(Level::DatabaseServers, &database.name, database.max_servers);
         }
         for user in &snapshot.users {
-            shared.named(Level::UserClients, &user.name, user.max_clients);
-            shared.named(Level::UserServers, &user.name, user.max_servers);
+            shared.named(Level::UserClients, &user.name, or(user.max_clients, snapshot.limits.clients_per_user));
+            shared.named(Level::UserServers, &user.name, or(user.max_servers, snapshot.limits.servers_per_user));
         }
         let endpoints = snapshot.endpoints.iter().cloned().map(Arc::new).collect();
         Ok(Arc::new(Routes { snapshot, databases, users, endpoints, answers: Mutex::default() }))
@@ -104,6 +104,16 @@ impl Routes {
             return Ok(None);
         }
         self.answers.lock().expect("answers").get(name).cloned().ok_or(())
+    }
+
+    /// How many clients this user may have; users whom nobody knows have the limit of all.
+    pub fn client_limit(&self, known: Option<&KnownUser>) -> u32 {
+        or(known.map_or(0, |known| known.max_clients), self.snapshot.limits.clients_per_user)
+    }
+
+    /// How many servers may be open for this user.
+    pub fn server_limit(&self, known: Option<&KnownUser>) -> u32 {
+        or(known.map_or(0, |known| known.max_servers), self.snapshot.limits.servers_per_user)
     }
 
     /// Remember what Python said about a user; None: nobody knows it.
@@ -154,7 +164,7 @@ impl Routes {
             password,
             parameters: entry.parameters.clone(),
             max_database_servers: entry.max_servers,
-            max_user_servers: known.map_or(0, |known| known.max_servers),
+            max_user_servers: self.server_limit(known.as_deref()),
         })
     }
 }
@@ -175,6 +185,15 @@ impl PoolOverrides {
         over(&mut settings.idle_transaction_timeout_ms, self.idle_transaction_timeout_ms);
         over(&mut settings.transaction_timeout_ms, self.transaction_timeout_ms);
         over(&mut settings.client_idle_timeout_ms, self.client_idle_timeout_ms);
+    }
+}
+
+/// A user's own limit, or that of all users.
+fn or(own: u32, of_all: u32) -> u32 {
+    if own > 0 {
+        own
+    } else {
+        of_all
     }
 }
 

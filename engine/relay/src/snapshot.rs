@@ -233,7 +233,10 @@ pub struct Auth {
 pub struct Limits {
     pub clients: u32,
     pub servers: u32,
-    /// Clients that may be logging in at the same moment.
+    /// Of users that have no limit of their own.
+    pub clients_per_user: u32,
+    pub servers_per_user: u32,
+    /// Logins for which a password may be salted at the same moment.
     pub logins: u32,
     pub client_login_timeout_ms: u64,
     /// A side whose reader is slower than its writer is not read past this.

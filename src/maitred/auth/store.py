@@ -50,7 +50,6 @@ class Directory:
 
     listed: tuple[Shape, ...]
     on_request: Mapping[str, Secret]
-    limits: tuple[int, int]
     verifiers: Verifiers
     warnings: tuple[str, ...] = ()
 
@@ -64,7 +63,7 @@ class Directory:
         password = self.on_request.get(user)
         if password is None:
             return None
-        found = User(user, password, {}, *self.limits, False, False, Place(""))
+        found = User(user, password, {}, 0, 0, False, False, Place(""))
         return _shape(found, recognise(password.reveal()), self.verifiers)
 
 
@@ -98,7 +97,7 @@ def gather(config: Config, verifiers: Verifiers) -> Directory:
         if name in names:
             continue
         current.add((name, password))
-        user = User(name, password, {}, *config.user_limits, False, False, place)
+        user = User(name, password, {}, 0, 0, False, False, place)
 
         def add(user: User = user, password: Secret = password) -> None:
             stored = recognise(password.reveal())
@@ -113,7 +112,7 @@ def gather(config: Config, verifiers: Verifiers) -> Directory:
     if problems:
         raise ConfigInvalid(problems)
     verifiers.keep_only(current)
-    return Directory(tuple(listed), on_request, config.user_limits, verifiers, tuple(warnings))
+    return Directory(tuple(listed), on_request, verifiers, tuple(warnings))
 
 
 def _try(problems: list[Problem], place: Place, user: str, act: Callable[[], None]) -> None:

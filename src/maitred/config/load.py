@@ -128,7 +128,6 @@ class _Loading:
             endpoints=tuple(targets.endpoints),
             databases=tuple(targets.databases),
             users=users,
-            user_limits=self._user_limits(),
             auth_method=self._str("auth.method"),
             userlist=self._userlist(),
             limits=self._limits(),
@@ -185,9 +184,6 @@ class _Loading:
                 fields[setting.field] = self._value(name)
         return fields
 
-    def _user_limits(self) -> tuple[int, int]:
-        return self._int("limits.clients_per_user"), self._int("limits.servers_per_user")
-
     def _userlist(self) -> Path | None:
         text = self._str("auth.userlist")
         if not text:
@@ -213,8 +209,8 @@ class _Loading:
                     name=name,
                     password=self._password(name, value.get("password")),
                     pool=pool,
-                    max_clients=int(str(clients or self._int("limits.clients_per_user"))),
-                    max_servers=int(str(servers or self._int("limits.servers_per_user"))),
+                    max_clients=int(str(clients or 0)),
+                    max_servers=int(str(servers or 0)),
                     admin=bool(value.get("admin", defaults["admin"])),
                     stats=bool(value.get("stats", defaults["stats"])),
                     place=document.place(("users", name)),

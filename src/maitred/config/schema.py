@@ -357,11 +357,13 @@ LIMITS = (
     ),
     Setting(
         name="limits.clients_per_user", kind=Kind.COUNT, default=0, zero="no limit",
+        field="clients_per_user",
         meaning="Clients of one user.", neighbour="`users.NAME.max_clients`",
         pgbouncer="max_user_client_connections",
     ),
     Setting(
         name="limits.servers_per_user", kind=Kind.COUNT, default=0, zero="no limit",
+        field="servers_per_user",
         meaning="Servers leased to or opened for one user.",
         neighbour="`users.NAME.max_servers`", pgbouncer="max_user_connections",
     ),

@@ -82,6 +82,8 @@ pub fn snapshot(size: u32) -> Snapshot {
         limits: Limits {
             clients: 0,
             servers: 0,
+            clients_per_user: 0,
+            servers_per_user: 0,
             logins: 0,
             client_login_timeout_ms: 60_000,
             buffer_bytes: 64 * 1024,
