@@ -12,7 +12,7 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::crypto::{
     verify_tls12_signature, verify_tls13_signature, verify_tls13_signature_with_raw_key, CryptoProvider,
 };
-use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Version};
@@ -23,11 +23,22 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate, X509Version};
 /// It holds none, or one that is damaged; `what` names the setting.
 pub(crate) fn chain_of(pem: &str, what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem.as_bytes()).collect();
-    let chain = found.map_err(|error| format!("{what}: damaged PEM ({error}): give the whole file"))?;
+    let chain =
+        found.map_err(|error| format!("{what}: damaged PEM ({}): give the whole file", fault_in(&error)))?;
     if chain.is_empty() {
         return Err(format!("{what}: no \"BEGIN CERTIFICATE\" in it: give a certificate in PEM form"));
     }
     Ok(chain)
+}
+
+// Why: in its own words the crate shows lines of the file as lists of bytes.
+fn fault_in(error: &pem::Error) -> &'static str {
+    match error {
+        pem::Error::MissingSectionEnd { .. } => "a section has no END line",
+        pem::Error::IllegalSectionStart { .. } => "a BEGIN line is not as it must be",
+        pem::Error::Base64Decode(_) => "a section is not base64",
+        _ => "it cannot be read",
+    }
 }
 
 /// The private key of a PEM text.

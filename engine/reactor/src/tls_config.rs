@@ -36,14 +36,14 @@ impl TlsServerConfig {
     /// The material does not do; the text names the setting and says what to change.
     pub fn build(settings: &ClientTls) -> Result<Arc<Self>, String> {
         let provider = Arc::new(provider::default_provider());
-        let chain = chain_of(&settings.certificate_pem, "client TLS certificate")?;
-        let key = key_of(&settings.key_pem, "client TLS key")?;
+        let chain = chain_of(&settings.certificate_pem, "tls.client.certificate")?;
+        let key = key_of(&settings.key_pem, "tls.client.key")?;
         let end_point_hash = end_point_hash(&chain[0]).map(Arc::from);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(versions(&settings.minimum, "client TLS minimum version")?)
+            .with_protocol_versions(versions(&settings.minimum, "tls.client.minimum")?)
             .map_err(|error| error.to_string())?;
         let builder = if settings.mode >= SslMode::VerifyCa {
-            let what = "client TLS authorities";
+            let what = "tls.client.ca";
             let pem = settings.ca_pem.as_deref().ok_or_else(|| {
                 format!("{what}: missing: give the authorities that sign client certificates, or use the mode \"require\"")
             })?;
@@ -55,14 +55,14 @@ impl TlsServerConfig {
         };
         let mut config = builder
             .with_single_cert(chain, key)
-            .map_err(|error| misfit("client TLS certificate", "client TLS key", &error))?;
+            .map_err(|error| misfit("tls.client.certificate", "tls.client.key", &error))?;
         config.alpn_protocols = application_protocol();
         // Why: stateless, so every worker resumes what another began; one is enough, most drivers never resume.
         config.ticketer = provider::Ticketer::new().map_err(|error| error.to_string())?;
         config.send_tls13_tickets = 1;
         let ready = Self { config: Arc::new(config), end_point_hash };
         // Why: what a session refuses, it refuses always; better here than at the first client.
-        ready.connection().map_err(|error| format!("client TLS: {error}"))?;
+        ready.connection().map_err(|error| format!("tls.client: {error}"))?;
         Ok(Arc::new(ready))
     }
 
@@ -96,7 +96,7 @@ impl TlsClientConfig {
         };
         let verifier = Arc::new(ServerVerifier { proof, provider: Arc::clone(&provider) });
         let builder = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(versions(&settings.minimum, "server TLS minimum version")?)
+            .with_protocol_versions(versions(&settings.minimum, "tls.server.minimum")?)
             .map_err(|error| error.to_string())?
             .dangerous()
             .with_custom_certificate_verifier(verifier);
@@ -160,7 +160,7 @@ fn misfit(certificate: &str, key: &str, error: &rustls::Error) -> String {
 }
 
 fn authorities(settings: &ServerTls, provider: &Arc<CryptoProvider>) -> Result<Authorities, String> {
-    let what = "server TLS authorities";
+    let what = "tls.server.ca";
     let (given, roots) = match &settings.ca_pem {
         Some(pem) => {
             let given = chain_of(pem, what)?;
@@ -189,7 +189,7 @@ fn system_roots() -> Result<RootCertStore, String> {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(found.certs);
     if roots.is_empty() {
-        return Err("server TLS authorities: this machine has none of its own: \
+        return Err("tls.server.ca: this machine has none of its own: \
              install its package of CA certificates, or give the authority"
             .to_owned());
     }
@@ -200,7 +200,7 @@ fn with_own_certificate(
     builder: ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
     settings: &ServerTls,
 ) -> Result<ClientConfig, String> {
-    let (certificate, key) = ("server TLS certificate", "server TLS key");
+    let (certificate, key) = ("tls.server.certificate", "tls.server.key");
     match (&settings.certificate_pem, &settings.key_pem) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate_pem), Some(key_pem)) => builder

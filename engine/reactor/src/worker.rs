@@ -206,6 +206,14 @@ impl Worker {
                     (None, Owner::Client(client)) if !(is_first && bytes[0] == TLS_HANDSHAKE) => {
                         self.relay.client_bytes(now, *client, bytes);
                     }
+                    (Some(tls), _) => {
+                        let was_handshaking = tls.is_handshaking();
+                        self.plaintext.clear();
+                        let fed = tls.feed(bytes, &mut self.plaintext);
+                        self.backend.recycle(received);
+                        self.on_decrypted(now, id, was_handshaking, fed);
+                        return;
+                    }
                     _ => {
                         let bytes = bytes.to_vec();
                         self.backend.recycle(received);

@@ -534,18 +534,18 @@ fn bad_material_is_named_with_what_to_change() {
     let (one, other) = (authority.sign(&params("a", &[HOST])), authority.sign(&params("b", &[HOST])));
     let good = to_clients(&one, SslMode::Require, None);
     let table = [
-        (ClientTls { key_pem: other.key.clone(), ..good.clone() }, "client TLS key: it does not belong"),
+        (ClientTls { key_pem: other.key.clone(), ..good.clone() }, "tls.client.key: it does not belong"),
         (ClientTls { certificate_pem: "x".to_owned(), ..good.clone() }, "no \"BEGIN CERTIFICATE\""),
         (ClientTls { key_pem: one.pem.clone(), ..good.clone() }, "no \"BEGIN PRIVATE KEY\""),
         (
             ClientTls { key_pem: "-----BEGIN ENCRYPTED PRIVATE KEY-----".to_owned(), ..good.clone() },
             "the key is encrypted",
         ),
-        (ClientTls { certificate_pem: one.pem[..200].to_owned(), ..good.clone() }, "client TLS certificate:"),
-        (ClientTls { mode: SslMode::VerifyCa, ..good.clone() }, "client TLS authorities: missing"),
+        (ClientTls { certificate_pem: one.pem[..200].to_owned(), ..good.clone() }, "tls.client.certificate:"),
+        (ClientTls { mode: SslMode::VerifyCa, ..good.clone() }, "tls.client.ca: missing"),
         (
             ClientTls { mode: SslMode::VerifyCa, ca_pem: Some("x".to_owned()), ..good },
-            "client TLS authorities: no \"BEGIN CERTIFICATE\"",
+            "tls.client.ca: no \"BEGIN CERTIFICATE\"",
         ),
     ];
     for (settings, words) in table {
@@ -555,5 +555,5 @@ fn bad_material_is_named_with_what_to_change() {
     let mut settings = to_server(SslMode::Require, None);
     settings.certificate_pem = Some(one.pem.clone());
     let Err(cause) = TlsClientConfig::build(&settings, &at(HOST)) else { panic!("a key is missing") };
-    assert!(cause.contains("server TLS key: missing"), "{cause}");
+    assert!(cause.contains("tls.server.key: missing"), "{cause}");
 }

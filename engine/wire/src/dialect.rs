@@ -328,6 +328,11 @@ impl ServerHandshake {
         either!(self, machine => machine.tls_started());
     }
 
+    /// Tie the login to this TLS connection, whose server showed a certificate of this hash.
+    pub fn bind_channel(&mut self, certificate_hash: Vec<u8>) {
+        either!(self, machine => machine.bind_channel(certificate_hash));
+    }
+
     pub fn errand_done(&mut self, salted: [u8; 32]) {
         either!(self, machine => machine.errand_done(salted));
     }

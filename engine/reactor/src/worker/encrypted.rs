@@ -11,22 +11,25 @@ use crate::backend::SocketId;
 use crate::socket::Owner;
 use crate::tls::TlsSession;
 
+/// What feeding a session came to.
+type Fed = Result<(), String>;
+
 /// First byte of a TLS handshake. Spec: RFC 8446, section 5.1.
 pub(super) const TLS_HANDSHAKE: u8 = 0x16;
 
 impl Worker {
-    /// Bytes that are encrypted, or that come before there is a client or server.
+    /// Bytes before there is a client or a server, and the first that begin with TLS at once.
     pub(super) fn on_rare_bytes(&mut self, now: Time, id: SocketId, bytes: &[u8], is_first: bool) {
         let Some(socket) = self.sockets.get_mut(id) else { return };
-        if socket.tls.is_some() {
-            self.on_ciphertext(now, id, bytes);
-            return;
-        }
         match &mut socket.owner {
-            Owner::Client(client) if is_first && self.tls.clients.is_some() => {
-                let _ = client;
+            Owner::Client(_) if is_first && self.tls.clients.is_some() => {
                 self.start_client_tls(id, true);
-                self.on_ciphertext(now, id, bytes);
+                let Some(tls) = self.sockets.get_mut(id).and_then(|socket| socket.tls.as_mut()) else {
+                    return;
+                };
+                self.plaintext.clear();
+                let fed = tls.feed(bytes, &mut self.plaintext);
+                self.on_decrypted(now, id, true, fed);
             }
             Owner::Client(client) => self.relay.client_bytes(now, *client, bytes),
             Owner::Arriving(arriving) => {
@@ -41,13 +44,10 @@ impl Worker {
         }
     }
 
-    fn on_ciphertext(&mut self, now: Time, id: SocketId, bytes: &[u8]) {
-        let Some(socket) = self.sockets.get_mut(id) else { return };
-        let Some(tls) = &mut socket.tls else { return };
-        let was_handshaking = tls.is_handshaking();
-        let mut plaintext = std::mem::take(&mut self.plaintext);
-        plaintext.clear();
-        let fed = tls.feed(bytes, &mut plaintext);
+    /// Encrypted bytes have been fed; what they held is in `plaintext`.
+    pub(super) fn on_decrypted(&mut self, now: Time, id: SocketId, was_handshaking: bool, fed: Fed) {
+        let Some(tls) = self.sockets.get_mut(id).and_then(|socket| socket.tls.as_ref()) else { return };
+        let plaintext = std::mem::take(&mut self.plaintext);
         let is_up = was_handshaking && !tls.is_handshaking() && fed.is_ok();
         if is_up {
             self.on_tls_up(now, id);
@@ -64,7 +64,6 @@ impl Worker {
             .get_mut(id)
             .and_then(|socket| socket.tls.as_ref())
             .is_some_and(|tls| tls.peer_ended());
-        plaintext.clear();
         self.plaintext = plaintext;
         self.pump(now, id);
         match fed {
@@ -83,14 +82,15 @@ impl Worker {
                 self.relay.client_secured(now, *client, name, binding);
             }
             Owner::Server(server) => {
-                let server = *server;
-                self.relay.server_secured(now, server);
+                let (server, binding) = (*server, tls.server_end_point_hash());
+                self.relay.server_secured(now, server, binding);
             }
             Owner::Connecting { server, .. } => {
-                let server = *server;
+                let (server, binding) = (*server, tls.server_end_point_hash());
                 socket.owner = Owner::Server(server);
                 let (address, local) = ends_in_text(&self.backend, id);
                 self.relay.server_connected(now, server, address, local, true);
+                self.relay.server_secured(now, server, binding);
             }
             Owner::Cancel(_) => self.send_cancel(id),
             _ => {}
