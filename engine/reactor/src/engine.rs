@@ -69,7 +69,8 @@ impl Engine {
         }
         let routes = Routes::new(snapshot, &shared)?;
         let events = EventQueue::new().map_err(|error| format!("no descriptor for events: {error}"))?;
-        let errands = Errands::start().map_err(|error| format!("helper threads cannot be started: {error}"))?;
+        let errands =
+            Errands::start().map_err(|error| format!("helper threads cannot be started: {error}"))?;
         let errands = Arc::new(errands);
 
         let mut opened = Vec::new();
@@ -162,7 +163,8 @@ impl Engine {
         }
         let (kept, gone): (Vec<_>, Vec<_>) =
             std::mem::take(&mut state.bound).into_iter().partition(|(have, _)| wanted.contains(have));
-        let close = gone.iter().flat_map(|(_, sockets)| sockets).map(|socket| socket.address.clone()).collect();
+        let close =
+            gone.iter().flat_map(|(_, sockets)| sockets).map(|socket| socket.address.clone()).collect();
         self.peers[0].send(WorkerMail::Listen { add: Vec::new(), close });
         self.open_listeners(&fresh)?;
         state.bound = kept;

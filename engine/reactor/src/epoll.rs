@@ -444,6 +444,7 @@ impl Backend for Epoll {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.sockets.turn();
         let due = self.rested();
         let timeout = match (timeout, due) {
             (Some(given), Some(due)) => Some(given.min(due)),

@@ -21,15 +21,34 @@ use crate::tls::TlsSession;
 pub enum WorkerMail {
     Relay(action::Mail),
     /// A connection accepted by another worker.
-    Adopt { socket: OwnedFd, listener: Arc<ListenerFacts> },
+    Adopt {
+        socket: OwnedFd,
+        listener: Arc<ListenerFacts>,
+    },
     /// A server from another worker, with its socket.
-    Parcel { socket: OwnedFd, tls: Option<Box<TlsSession>>, server: Box<Server> },
-    Errand { patron: Patron, salted: [u8; 32] },
+    Parcel {
+        socket: OwnedFd,
+        tls: Option<Box<TlsSession>>,
+        server: Box<Server>,
+    },
+    Errand {
+        patron: Patron,
+        salted: [u8; 32],
+    },
     /// Where an endpoint is, that a server waits for.
-    Resolved { ticket: u64, addresses: Result<Vec<std::net::SocketAddr>, String> },
-    Apply { routes: Arc<Routes>, tls: Arc<TlsSetup> },
+    Resolved {
+        ticket: u64,
+        addresses: Result<Vec<std::net::SocketAddr>, String>,
+    },
+    Apply {
+        routes: Arc<Routes>,
+        tls: Arc<TlsSetup>,
+    },
     /// Listeners to add and, by address, to close.
-    Listen { add: Vec<(OwnedFd, Arc<ListenerFacts>)>, close: Vec<String> },
+    Listen {
+        add: Vec<(OwnedFd, Arc<ListenerFacts>)>,
+        close: Vec<String>,
+    },
     Pause(Option<String>),
     Resume(Option<String>),
     Kill(Option<String>, Sender<usize>),
@@ -38,7 +57,10 @@ pub enum WorkerMail {
     Leased(Option<String>, Sender<usize>),
     UserAnswered(u64, Option<Box<KnownUser>>),
     Console(u64, ConsoleAnswer),
-    Report { with_connections: bool, reply: Sender<WorkerReport> },
+    Report {
+        with_connections: bool,
+        reply: Sender<WorkerReport>,
+    },
     Drain,
     Stop,
 }

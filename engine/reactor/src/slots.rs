@@ -11,6 +11,10 @@ pub(crate) struct Slots<T> {
     /// Places that hold nothing. Enter: `release`. Leave: `insert`.
     /// Why: last in, first out, because the place used most recently is still in the cache.
     free: Vec<u32>,
+    /// Places released since the last round, and in the round before. Enter: `release`. Leave: `turn`.
+    /// Why: an event about the socket that had the place may still be on its way to the caller, whose
+    /// own notes are kept by place.
+    cooling: [Vec<u32>; 2],
 }
 
 struct Place<T> {
@@ -23,7 +27,7 @@ const LARGEST: usize = 1 << 28;
 
 impl<T: Default> Slots<T> {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self { places: Vec::new(), free: Vec::new(), cooling: Default::default() }
     }
 
     /// # Panics
@@ -70,18 +74,30 @@ impl<T: Default> Slots<T> {
         place.generation = place.generation.wrapping_add(1);
     }
 
-    /// Free the place for the next `insert`.
+    /// Free the place for an `insert` two rounds later.
     pub(crate) fn release(&mut self, index: u32) -> T {
-        self.free.push(index);
+        self.cooling[0].push(index);
         std::mem::take(&mut self.places[index as usize].value)
     }
 
+    /// A round of events begins: places released before the last one may be taken again.
+    #[inline]
+    pub(crate) fn turn(&mut self) {
+        let [newer, older] = &mut self.cooling;
+        if !(newer.is_empty() && older.is_empty()) {
+            self.free.append(older);
+            std::mem::swap(newer, older);
+        }
+    }
+
     pub(crate) fn taken(&self) -> usize {
-        self.places.len() - self.free.len()
+        let cooling: usize = self.cooling.iter().map(Vec::len).sum();
+        self.places.len() - self.free.len() - cooling
     }
 
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
         self.free.clear();
+        self.cooling.iter_mut().for_each(Vec::clear);
         self.places.drain(..).map(|place| place.value)
     }
 }
@@ -97,10 +113,14 @@ mod tests {
         slots.retire(first.index);
         assert!(slots.live(first).is_none());
         assert_eq!(slots.release(first.index), 7);
+        // Events of this round and the next may still speak of it.
+        slots.turn();
+        assert_ne!(slots.insert(0).index, first.index);
+        slots.turn();
         let second = slots.insert(8);
         assert_eq!(second.index, first.index);
         assert!(slots.live(first).is_none());
         assert_eq!(slots.live(second), Some(&mut 8));
-        assert_eq!(slots.taken(), 1);
+        assert_eq!(slots.taken(), 2);
     }
 }

@@ -20,7 +20,10 @@ pub enum Owner {
     Client(ClientId),
     Server(ServerId),
     /// Connecting for a server that is being opened; where to try next, from the end.
-    Connecting { server: ServerId, destinations: Vec<SockAddr> },
+    Connecting {
+        server: ServerId,
+        destinations: Vec<SockAddr>,
+    },
     /// Brings a cancel request to the database of this server.
     Cancel(Box<Errand>),
     /// Closed as soon as what is left has been written.

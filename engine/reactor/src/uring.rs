@@ -474,6 +474,7 @@ impl Backend for Uring {
     }
 
     fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+        self.sockets.turn();
         self.ring.enable()?;
         let due = self.rested();
         let timeout = match (timeout, due) {
