@@ -233,7 +233,8 @@ impl Relay {
     fn opened(&mut self, id: ServerId) {
         let now = self.now;
         let server = self.servers.get_mut(id).expect("the caller holds it");
-        let State::Opening(opening) = std::mem::replace(&mut server.state, State::Idle) else { return };
+        let State::Opening(mut opening) = std::mem::replace(&mut server.state, State::Idle) else { return };
+        let rest = opening.handshake.take_rest();
         let shared = Arc::clone(&server.shared);
         let at = server.pool;
         let route = &self.pools[at.0 as usize].route;
@@ -255,6 +256,9 @@ impl Relay {
         }));
         if let Some(client) = opening.only_for {
             self.begin_raw(client, id, &opening.settings);
+            if !rest.is_empty() && self.servers.contains_key(id) {
+                self.pass_to_client(client, id, &rest);
+            }
             return;
         }
         shared.end_opening();
@@ -265,7 +269,12 @@ impl Relay {
             self.nudge_others(at);
         }
         self.welcome_clients(at);
-        self.release(id);
+        // What the server said of its own accord with its last word of the login.
+        let used = self.read_server(id, &rest);
+        if let Some(server) = self.servers.get_mut(id) {
+            server.input.extend_from_slice(&rest[used..]);
+            self.release(id);
+        }
         self.want_server(at);
     }
 

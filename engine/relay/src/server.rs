@@ -170,7 +170,7 @@ impl Relay {
     }
 
     /// Read messages; returns how many bytes were used. The server may be gone afterwards.
-    fn read_server(&mut self, id: ServerId, input: &[u8]) -> usize {
+    pub(crate) fn read_server(&mut self, id: ServerId, input: &[u8]) -> usize {
         let limit = self.routes.snapshot.limits.message_bytes;
         let Some(server) = self.servers.get_mut(id) else { return input.len() };
         let dialect = server.dialect;

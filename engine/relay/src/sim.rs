@@ -59,6 +59,8 @@ pub struct World {
     pub slow_writes: bool,
     /// A reload has lowered a limit: what is open may exceed it.
     pub relaxed: bool,
+    /// What sessions say right behind the Ready of their login.
+    pub breath: Vec<u8>,
     /// How long applying settings takes a session.
     pub slow_settings_us: u64,
     /// Cut all bytes in pieces of random size.
@@ -121,6 +123,7 @@ impl World {
             cancel_end_us: 100,
             slow_writes: false,
             relaxed: false,
+            breath: Vec::new(),
             slow_settings_us: 0,
             splits: false,
             told: Vec::new(),

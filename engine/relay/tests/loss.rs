@@ -33,6 +33,34 @@ fn a_server_that_has_said_goodbye_is_not_lent_before_it_hangs_up() {
 }
 
 #[test]
+fn what_a_server_says_in_one_breath_with_its_login_is_heard() {
+    for splits in [false, true] {
+        for seed in 1..20 {
+            let mut world = World::with_workers(snapshot(1), 1, seed);
+            world.splits = splits;
+            world.breath = b"S\0\0\0\x0eTimeZone\0X\0N\0\0\0\x05\0".to_vec();
+            world.breath[4] = 4 + 9 + 2;
+            let client = world.login(0);
+            assert_eq!(world.query(client, "select a"), "T D:a C:SELECT 1 Z:I");
+            assert_eq!(world.lines.len(), 1, "nothing was lost, so there was no doubt");
+            world.breath.clear();
+            world.everybody_leaves();
+        }
+    }
+    let mut world = World::new(snapshot(1));
+    world.breath = b"E\0\0\0\x26SFATAL\0VFATAL\0C57P01\0Mgoodbye now\0\0".to_vec();
+    world.breath[4] = world.breath.len() as u8 - 1;
+    let client = world.arrive(0, "ann", "shop");
+    world.run_for(2_000);
+    world.breath.clear();
+    world.run_for(5_000_000);
+    assert!(world.is_ready(client));
+    world.take(client);
+    assert_eq!(world.query(client, "select a"), "T D:a C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
 fn a_server_that_says_fatal_and_hangs_leaves_nobody_waiting() {
     let mut world = World::new(snapshot(1));
     let client = world.login(0);

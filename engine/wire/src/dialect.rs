@@ -337,6 +337,11 @@ impl ServerHandshake {
         either!(self, machine => machine.errand_done(salted));
     }
 
+    /// Bytes that followed the login.
+    pub fn take_rest(&mut self) -> Vec<u8> {
+        either!(self, machine => machine.take_rest())
+    }
+
     /// What PBKDF2 gave, for the next login of the same user.
     pub fn take_salted(&self) -> Option<(Vec<u8>, u32, [u8; 32])> {
         either!(self, machine => machine.take_salted())

@@ -118,6 +118,8 @@ pub struct Session {
     pub ran: Vec<Ran>,
     /// Copy of the database's schema version, for stale plans.
     pub version: u64,
+    /// What it says right behind the Ready of its login.
+    pub breath: Vec<u8>,
     /// How long `set_config` takes.
     pub slow_settings_us: u64,
     pub startup: BTreeMap<String, String>,
@@ -162,6 +164,7 @@ impl Session {
             door,
             ran: Vec::new(),
             version,
+            breath: Vec::new(),
             slow_settings_us: 0,
             startup: BTreeMap::new(),
             was_told_goodbye: false,
@@ -262,6 +265,11 @@ impl Session {
         self.running = Some(Running::Silent);
     }
 
+    /// Says what no server says.
+    pub fn babble(&mut self) {
+        self.out.extend_from_slice(b"Z\0\0\0\x09what");
+    }
+
     pub fn end(&mut self) {
         self.phase = Phase::Over;
         self.is_over = true;
@@ -356,6 +364,7 @@ impl Session {
         message(&mut self.buffered, b'K', &key);
         self.phase = Phase::Serving;
         self.ready();
+        self.out.append(&mut self.breath);
         true
     }
 
@@ -593,7 +602,7 @@ fn is_well_formed(tag: u8, body: &[u8]) -> bool {
     match tag {
         b'Q' => text(body) == Some(body.len()),
         b'E' => text(body).is_some_and(|end| end + 4 == body.len()),
-        b'D' | b'C' => body.first().is_some() && text(&body[1..]) == Some(body.len() - 1),
+        b'D' | b'C' => !body.is_empty() && text(&body[1..]) == Some(body.len() - 1),
         b'P' => text(body).is_some_and(|end| text(&body[end..]).is_some()),
         b'B' => is_bind(body).unwrap_or(false),
         _ => true,

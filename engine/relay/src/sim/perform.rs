@@ -90,6 +90,7 @@ impl World {
             has_hung_up: false,
             woken_at: 0,
         });
+        self.lines[number].session.breath = self.breath.clone();
         self.desks[worker].servers.insert(server, number);
         match door {
             Door::Silent => {}
