@@ -171,6 +171,8 @@ def _run(plan: Plan, facts: dict[str, str]) -> tuple[list[Row], dict[str, str]]:
             rows += measure(plan)
         except (BenchError, OSError) as error:
             say(f"  left out: {error}")
+    if "engine" in facts and (after := machine.engine()) != facts["engine"]:
+        facts["WARNING"] = f"the engine or its sources changed during the run: now {after}"
     return rows, facts
 
 

@@ -7,6 +7,7 @@ Called by `bench/run.py`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import platform
 import re
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 from .targets import Site, maitred_program, pgbouncer_program
+
+ROOT = Path(__file__).parents[2]
 
 
 def facts(site: Site) -> dict[str, str]:
@@ -32,8 +35,29 @@ def facts(site: Site) -> dict[str, str]:
         found["maitred"] = _first_line([str(maitred_program()), "--version"])
         with contextlib.suppress(OSError, subprocess.CalledProcessError):
             command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
-            found["commit"] = _first_line(command)
+            found["sources now"] = _first_line(command)
+        found["engine"] = engine()
     return found
+
+
+def engine() -> str:
+    """The native engine that is in place: its build, its age, and the start of its hash.
+
+    Why: sources say nothing about it; it may be older than they are, or the one for tests.
+    """
+    file = next(iter(sorted(ROOT.glob("src/maitred/_engine.abi3.so"))), None)
+    if file is None:
+        return "not found beside the sources"
+    content = file.read_bytes()
+    build = "of an unknown build"
+    for kept in sorted((ROOT / ".venv" / "state").glob("engine-*.so")):
+        if kept.read_bytes() == content:
+            build = kept.stem.removeprefix("engine-")
+    sources = (ROOT / "engine").glob("*/src/**/*.rs")
+    newer = sum(path.stat().st_mtime > file.stat().st_mtime for path in sources)
+    made = time.strftime("%Y-%m-%d %H:%M", time.localtime(file.stat().st_mtime))
+    text = f"{build}, {hashlib.sha256(content).hexdigest()[:12]}, in place since {made}"
+    return text + (f", OLDER than {newer} source files" if newer else "")
 
 
 def _first_line(command: list[str]) -> str:
