@@ -58,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "break_: cuts networks and kills servers",
         "slow: takes long; in live and break left out unless --run-slow is given",
         "deadline(seconds): after how long a test counts as hung",
+        "one_backend: what it tests lies above the reactor; every back end with --run-slow",
     ):
         config.addinivalue_line("markers", line)
 

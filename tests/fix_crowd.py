@@ -56,7 +56,8 @@ def at_rest(maitred: Maitred) -> None:
     def is_at_rest() -> bool:
         shown = maitred.pool()
         busy = ("cl_active", "cl_waiting", "cl_active_cancel_req", "cl_waiting_cancel_req",
-                "sv_active", "sv_active_cancel", "sv_being_canceled", "sv_login", "sv_closing")  # fmt: skip
+                "sv_active", "sv_active_cancel", "sv_being_canceled", "sv_login",
+                "sv_closing")  # fmt: skip
         assert {name: shown[name] for name in busy} == dict.fromkeys(busy, 0)
         clients = maitred.console("SHOW CLIENTS")
         assert [row for row in clients if row["database"] == "shop"] == []

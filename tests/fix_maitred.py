@@ -381,8 +381,14 @@ def mode(request: pytest.FixtureRequest) -> str:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "backend" in metafunc.fixturenames:
-        metafunc.parametrize("backend", backends(metafunc.config))
+    """Run on every back end, or on the first alone where the test says that it tells no more."""
+    if "backend" not in metafunc.fixturenames:
+        return
+    names = backends(metafunc.config)
+    alone = next(metafunc.definition.iter_markers("one_backend"), None)
+    if alone and not metafunc.config.getoption("--run-slow"):
+        names = names[:1]
+    metafunc.parametrize("backend", names)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import pytest
+
 from fix_processes import DEADLINE_S
 
 PROTOCOL_3_0 = 196608

@@ -16,6 +16,8 @@ from fix_postgres import Postgres
 from fix_processes import eventually
 from fix_wire import query, tags
 
+pytestmark = pytest.mark.one_backend
+
 
 def test_console_answers_psql(make_maitred: Callable[..., Maitred], postgres: Postgres) -> None:
     maitred = make_maitred()

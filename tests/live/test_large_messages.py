@@ -18,10 +18,10 @@ from fix_maitred import Maitred
 from fix_wire import bind, describe, execute, message, parse, query, sync
 
 MEGABYTE = 1 << 20
-SIZE = 48 * MEGABYTE
+SIZE = 32 * MEGABYTE
 # Why: far below SIZE, so that holding one message whole cannot pass; far above buffers and
 # allocator noise.
-MAY_GROW = 16 * MEGABYTE
+MAY_GROW = 12 * MEGABYTE
 
 
 @contextmanager
@@ -54,11 +54,11 @@ def test_large_result_row(served: Maitred, mode: str) -> None:
 
 def test_large_result_of_many_rows(served: Maitred, mode: str) -> None:
     with served.wire(database=mode, timeout_s=60) as client, growth_bounded(served):
-        client.send(query("select repeat('x', 1000) from generate_series(1, 48000)"))
+        client.send(query("select repeat('x', 1000) from generate_series(1, 32000)"))
         rows = 0
         while (got := client.read()).tag != "Z":
             rows += got.tag == "D"
-        assert rows == 48000
+        assert rows == 32000
 
 
 def test_large_simple_query(served: Maitred, mode: str) -> None:

@@ -22,6 +22,8 @@ from fix_maitred import Maitred, refusal, trouble
 from fix_postgres import PASSWORD, Postgres
 from fix_wire import Closed, Wire, message, startup, text
 
+pytestmark = pytest.mark.one_backend
+
 
 def scram_secret(password: str, iterations: int = 4096) -> str:
     """As in pg_authid."""

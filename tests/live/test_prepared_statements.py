@@ -14,6 +14,8 @@ from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_wire import Wire, bind, close, describe, execute, extended, parse, query, sync, tags
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture
 def maitred(make_maitred: Callable[..., Maitred], postgres: Postgres) -> Maitred:

@@ -15,6 +15,8 @@ from fix_postgres import Postgres
 from fix_processes import eventually
 from fix_wire import Wire, query
 
+pytestmark = pytest.mark.one_backend
+
 
 def psql(
     postgres: Postgres, maitred: Maitred, database: str, *arguments: str, **run: str

@@ -16,6 +16,8 @@ from fix_postgres import Postgres
 from fix_processes import eventually, free_port
 from fix_wire import Closed, query, tags
 
+pytestmark = pytest.mark.one_backend
+
 
 def has_pool_size(maitred: Maitred, size: int) -> bool:
     return maitred.pool()["pool_size"] == size

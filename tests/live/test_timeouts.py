@@ -19,6 +19,8 @@ from fix_postgres import Postgres
 from fix_processes import eventually, free_port
 from fix_wire import Closed, Wire, message, query, startup, tags, text
 
+pytestmark = pytest.mark.one_backend
+
 
 @pytest.fixture
 def silent_port() -> Iterator[int]:

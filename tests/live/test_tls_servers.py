@@ -28,7 +28,7 @@ def behind(
         {
             "databases": {"shop": {"url": url}},
             "tls": {"server": server},
-            "pool": {"queue_timeout": "4s"},
+            "pool": {"queue_timeout": "1s"},
         }
     )
 
