@@ -134,7 +134,10 @@ impl Relay {
         let trouble = self.pools[at.0 as usize].shared.trouble();
         let text = format!("no server came free within {} s ({setting})", limit_ms as f64 / 1e3);
         let complaint = match trouble {
-            Some(trouble) => Complaint::error(Code::ServerUnreachable, format!("{text}: {}", trouble.cause)),
+            Some(trouble) => {
+                let endpoint = &self.pools[at.0 as usize].route.key.endpoint;
+                Complaint::error(Code::ServerUnreachable, format!("{text}; {endpoint}: {}", trouble.cause))
+            }
             None => Complaint::error(Code::QueueTimeout, text)
                 .hint("shorten transactions, or raise pool.size if the database has room"),
         };
