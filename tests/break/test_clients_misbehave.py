@@ -289,13 +289,10 @@ BEFORE_LOGIN = {
 
 
 @pytest.mark.parametrize("name", BEFORE_LOGIN)
-def test_garbage_before_login_closes_that_client_only(
-    make_maitred: Callable[..., Maitred], name: str
-) -> None:
-    maitred = make_maitred()
-    with maitred.wire() as bystander:
+def test_garbage_before_login_closes_that_client_only(served: Maitred, name: str) -> None:
+    with served.wire(database="transaction") as bystander:
         bystander.query("begin")
-        with Wire(maitred.address) as client:
+        with Wire(served.address) as client:
             try:
                 client.send(BEFORE_LOGIN[name])
                 client.socket.shutdown(socket.SHUT_WR)
@@ -356,11 +353,9 @@ def until_it_goes_on(client: Wire) -> list[Message]:
 
 @pytest.mark.parametrize("name", AFTER_LOGIN)
 @pytest.mark.parametrize("where", ["idle", "transaction"])
-def test_garbage_after_login_hurts_that_client_only(
-    make_maitred: Callable[..., Maitred], postgres: Postgres, name: str, where: str
-) -> None:
-    maitred = make_maitred({"pool": {"size": 2}})
-    with maitred.wire() as bystander, maitred.wire() as client:
+def test_garbage_after_login_hurts_that_client_only(served: Maitred, name: str, where: str) -> None:
+    place = {"database": "transaction"}
+    with served.wire(**place) as bystander, served.wire(**place) as client:
         bystander.query("begin")
         held = bystander.backend()
         if where == "transaction":
@@ -380,7 +375,7 @@ def test_garbage_after_login_hurts_that_client_only(
         assert bystander.backend() == held
         assert bystander.value("select to_regclass('must_not_stay')") is None
         bystander.query("commit")
-    with maitred.wire() as successor:
+    with served.wire(**place) as successor:
         assert successor.value("select to_regclass('must_not_stay')") is None
 
 
