@@ -39,7 +39,7 @@ use = cmp -s $(STATE)/engine-$(1).so $(MODULE) || \
 	{ cp $(STATE)/engine-$(1).so $(FRESH) && mv -f $(FRESH) $(MODULE); }
 
 $(STATE)/venv:
-	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.80 or newer (https://rustup.rs)" >&2; exit 1; }
+	@command -v cargo >/dev/null || { echo "cargo is missing: install Rust 1.82 or newer (https://rustup.rs)" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: on Debian, apt-get install python3-venv" >&2; exit 1; }
 	mkdir -p $(STATE)
 	$(BIN)/pip install --quiet maturin

@@ -152,6 +152,8 @@ pub struct PoolShared {
     pub paused: AtomicBool,
     /// Servers opened before this moment are closed when free (RECONNECT, new credentials).
     pub stale_before: AtomicU64,
+    /// Clear text was refused, and TLS is allowed.
+    wants_tls: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
     welcome: Mutex<Option<Arc<Welcome>>>,
     /// (salt, iterations, salted password): PBKDF2 is paid once.
@@ -174,6 +176,7 @@ impl PoolShared {
             rate_at: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             stale_before: AtomicU64::new(0),
+            wants_tls: AtomicBool::new(false),
             trouble: Mutex::new(None),
             welcome: Mutex::new(None),
             salted: Mutex::new(None),
@@ -221,10 +224,19 @@ impl PoolShared {
         self.trouble.lock().expect("trouble").clone()
     }
 
+    pub fn wants_tls(&self) -> bool {
+        self.wants_tls.load(Ordering::Acquire)
+    }
+
+    pub fn set_wants_tls(&self) {
+        self.wants_tls.store(true, Ordering::Release);
+    }
+
     /// Start anew: the endpoint or the password is another one.
     pub fn forget_past(&self) {
         self.note_success();
         self.set_salted(None);
+        self.wants_tls.store(false, Ordering::Release);
         *self.welcome.lock().expect("welcome") = None;
     }
 

@@ -123,7 +123,7 @@ impl Relay {
                     message.total
                 ),
             )
-            .hint(format!("raise pool.client_statements_bytes (now {limit})"));
+            .hint(format!("raise pool.client_statements (now {limit})"));
             return Ok(self.fail_on_server(id, to, &complaint, message, here));
         }
         if here.len() < message.total {
@@ -172,7 +172,7 @@ impl Relay {
                 ),
             )
             .hint(format!(
-                "close statements that are not used, or raise pool.client_statements_bytes (now {limit})"
+                "close statements that are not used, or raise pool.client_statements (now {limit})"
             ));
             return Ok(self.fail_on_server(id, to, &complaint, message, here));
         }

@@ -52,10 +52,17 @@ impl Relay {
             return;
         }
         let settings = &pool.route.settings;
-        let oldest = self.oldest_waiter(at).unwrap_or(now);
         let reserve = settings.reserve_size;
-        let extra =
-            if reserve > 0 && now >= oldest.after_ms(settings.reserve_after_ms) { reserve } else { 0 };
+        let is_urgent = || {
+            let oldest = self.oldest_waiter(at).unwrap_or(now);
+            now >= oldest.after_ms(settings.reserve_after_ms)
+        };
+        let extra = if reserve > 0 && is_urgent() { reserve } else { 0 };
+        // Why here: every request that has to wait asks, and then a full pool is the rule; the budgets
+        // of all workers are looked up behind one lock.
+        if !shared.servers.has_place(extra) {
+            return;
+        }
         if !shared.try_begin_opening() {
             return;
         }
@@ -115,7 +122,7 @@ impl Relay {
             parameters: route.parameters.iter().cloned().chain(own).collect(),
             replication,
             minor: NEWEST_MINOR,
-            ask_tls: mode >= SslMode::Prefer && !route.endpoint.tls.direct,
+            ask_tls: (mode >= SslMode::Prefer || pool.shared.wants_tls()) && !route.endpoint.tls.direct,
             tls_optional: mode == SslMode::Prefer,
             salted: pool.shared.salted(),
             ..LoginTo::default()
@@ -302,7 +309,15 @@ impl Relay {
         let shared = Arc::clone(&server.shared);
         let at = server.pool;
         let lasting = sqlstate.is_some_and(|state| is_lasting(&state));
-        let settings = &self.pools[at.0 as usize].route.settings;
+        let is_plain = !server.tls;
+        let route = &self.pools[at.0 as usize].route;
+        if lasting && is_plain && only_for.is_none() && route.endpoint.tls.mode == SslMode::Allow && !shared.wants_tls() {
+            // Spec: libpq's sslmode=allow: clear text first, TLS when that is refused.
+            shared.set_wants_tls();
+            self.lose_server(id, ServerEnd::LoginFailed);
+            return;
+        }
+        let settings = &route.settings;
         let (first, most) = (settings.login_retry_ms, settings.login_retry_max_ms);
         let dice = self.dice.roll(u64::MAX);
         if lasting {
