@@ -142,6 +142,11 @@ impl Client {
         self.input = bytes;
     }
 
+    /// What has been kept, for somebody who reads no messages.
+    pub fn take_input(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.input)
+    }
+
     /// What is still to come of the message under way goes nowhere.
     pub fn drop_rest(&mut self) {
         self.is_dropping = self.passing > 0;

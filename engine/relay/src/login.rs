@@ -383,9 +383,8 @@ impl Relay {
         self.pools[self.clients[id].pool.0 as usize].counters.logins += 1;
         self.say_welcome(id, &welcome.settings, Some(&own));
         self.login_over(id);
-        if !rest.is_empty() {
-            self.hand_input(id, rest);
-        }
+        // What it sent before it was told that it may.
+        self.hand_input(id, rest);
     }
 
     /// Settings, key, ready: what every session begins with.

@@ -101,7 +101,13 @@ impl Relay {
     /// # Errors
     /// What to tell the client when there is no place.
     pub(crate) fn open_exclusive(&mut self, at: PoolId, wish: Exclusive) -> Result<(), Complaint> {
-        let permit = self.server_permit(at, 0).map_err(|_| self.no_place(at))?;
+        let permit = match self.server_permit(at, 0) {
+            Ok(permit) => permit,
+            Err(full) => {
+                self.give_up_idle(&full);
+                self.server_permit(at, 0).map_err(|_| self.no_place(at))?
+            }
+        };
         self.begin_opening(at, permit, Some(wish));
         Ok(())
     }
@@ -435,6 +441,16 @@ impl Relay {
         }
     }
 
+    /// Close the longest idle server that holds a place in `full`, of whatever pool.
+    fn give_up_idle(&mut self, full: &Arc<Budget>) {
+        let idle = self.pools.iter().flat_map(|pool| pool.idle.iter().copied());
+        let holders = idle.filter(|id| self.servers[*id].permit.holds(full));
+        if let Some(id) = holders.min_by_key(|id| self.servers[*id].idle_since) {
+            self.take_idle(self.servers[id].pool, id);
+            self.lose_server(id, ServerEnd::Evicted);
+        }
+    }
+
     fn nudge_pool(&mut self, shared: &Arc<crate::budget::PoolShared>) {
         for (worker, share) in shared.shares.iter().enumerate() {
             if share.oldest_wait.load(Ordering::Acquire) != Time::NEVER.0 {
@@ -455,12 +471,12 @@ impl Relay {
         self.servers[id].state = State::Raw(client_id);
         self.say_welcome(client_id, settings, None);
         let client = &mut self.clients[client_id];
-        let rest = match std::mem::replace(&mut client.state, client::State::Raw(id)) {
-            client::State::Welcome(mut login) => login.handshake.take_rest(),
-            _ => Vec::new(),
-        };
+        if let client::State::Welcome(mut login) = std::mem::replace(&mut client.state, client::State::Raw(id)) {
+            client.put_input(login.handshake.take_rest());
+        }
+        let sent_before = client.take_input();
         self.login_over(client_id);
-        self.pass_to_server(id, client_id, &rest);
+        self.pass_to_server(id, client_id, &sent_before);
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //!   client ──► lane ──► relay ──► lane ──► session     each arrow takes `latency_us`, in order;
-//!   client ◄── lane ◄── relay ◄── lane ◄── session     with `splits` in pieces of random size
+//!   client ◄── lane ◄── relay ◄── lane ◄── session     in `pieces` of some size
 //! ```
 
 mod arrive;
@@ -32,6 +32,7 @@ use crate::route::Routes;
 use crate::sim::database::{Door, Session};
 use crate::sim::frontend::Reply;
 use crate::sim::parts::{Desk, Due, Event, Line, Patron};
+pub use crate::sim::parts::Pieces;
 pub use crate::sim::random::Random;
 use crate::snapshot::Snapshot;
 use crate::{ClientOpened, Relay};
@@ -63,8 +64,8 @@ pub struct World {
     pub breath: Vec<u8>,
     /// How long applying settings takes a session.
     pub slow_settings_us: u64,
-    /// Cut all bytes in pieces of random size.
-    pub splits: bool,
+    /// How bytes arrive.
+    pub pieces: Pieces,
     /// What Python was told.
     pub told: Vec<Told>,
     /// The schema's version: what was prepared before has another one.
@@ -125,7 +126,7 @@ impl World {
             relaxed: false,
             breath: Vec::new(),
             slow_settings_us: 0,
-            splits: false,
+            pieces: Pieces::Whole,
             told: Vec::new(),
             version: 0,
             attempts: Vec::new(),
@@ -142,15 +143,24 @@ impl World {
 
     fn pieces(&mut self, mut bytes: Vec<u8>) -> Vec<Vec<u8>> {
         let mut pieces = Vec::new();
-        while self.splits && bytes.len() > 1 && !self.random.once_in(4) {
-            let most = bytes.len() as u64;
-            let end = if self.random.once_in(2) {
-                1 + self.random.below(most.min(8))
-            } else {
-                1 + self.random.below(most)
-            };
-            let rest = bytes.split_off((end as usize).min(bytes.len()));
-            pieces.push(std::mem::replace(&mut bytes, rest));
+        match self.pieces {
+            Pieces::Whole => {}
+            // Of long ones the beginning: there is nothing new behind it.
+            Pieces::Bytes if bytes.len() > 1 => {
+                let rest = bytes.split_off(bytes.len().min(4_000));
+                pieces = bytes.chunks(1).map(<[u8]>::to_vec).collect();
+                bytes = rest;
+            }
+            Pieces::Bytes => {}
+            Pieces::Random => {
+                while bytes.len() > 1 && !self.random.once_in(4) {
+                    let most = bytes.len() as u64;
+                    let is_short = self.random.once_in(2);
+                    let end = 1 + self.random.below(if is_short { most.min(8) } else { most }) as usize;
+                    let rest = bytes.split_off(end.min(bytes.len()));
+                    pieces.push(std::mem::replace(&mut bytes, rest));
+                }
+            }
         }
         // No socket gives more at once.
         while bytes.len() > 32 * 1024 {
@@ -371,7 +381,7 @@ impl World {
             Some(worker) => self.tick(worker),
             None => {
                 let Some(Reverse(due)) = self.due.pop() else { return };
-                self.on_event(due.event);
+                self.on_event(due.order, due.event);
             }
         }
         self.check_counts();

@@ -147,7 +147,9 @@ impl Relay {
     pub(crate) fn hand_input(&mut self, id: ClientId, bytes: Vec<u8>) {
         if let Some(client) = self.clients.get_mut(id) {
             client.put_input(bytes);
-            self.ready.push_back(id);
+            if client.has_input() {
+                self.ready.push_back(id);
+            }
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use maitred_relay::sim::frontend::{query, Reply};
 use maitred_relay::sim::setup::snapshot;
-use maitred_relay::sim::{Random, World};
+use maitred_relay::sim::{Pieces, Random, World};
 use maitred_wire::CancelKey;
 
 #[test]
@@ -141,7 +141,9 @@ fn cancel_storm(seed: u64) -> (usize, usize) {
     world.cancel_us = random.below(3_000);
     world.cancel_end_us = random.below(2_000);
     world.latency_us = 20 + random.below(300);
-    world.splits = random.once_in(3);
+    if random.once_in(3) {
+        world.pieces = Pieces::Random;
+    }
     let clients: Vec<usize> = (0..6).map(|at| world.login(at % workers)).collect();
     let (mut served, mut cancelled) = (0, 0);
     let mut asked = vec![false; clients.len()];
@@ -182,12 +184,12 @@ fn cancel_storm(seed: u64) -> (usize, usize) {
 #[test]
 fn cancels_that_cross_releases_hit_nobody_else() {
     let (mut served, mut cancelled) = (0, 0);
-    for seed in 1..=1_500 {
+    for seed in Random::seeds(1_500) {
         let (s, c) = cancel_storm(seed);
         served += s;
         cancelled += c;
     }
-    assert!(served > 10_000 && cancelled > 1_000, "{served} served, {cancelled} cancelled");
+    assert!(served > cancelled && cancelled > 0, "{served} served, {cancelled} cancelled");
 }
 
 #[test]

@@ -5,7 +5,7 @@
 use maitred_relay::sim::database::Door;
 use maitred_relay::sim::frontend::{bind, copy_data, copy_done, execute, flush, parse, query, sync, Reply};
 use maitred_relay::sim::setup::snapshot;
-use maitred_relay::sim::World;
+use maitred_relay::sim::{Pieces, World};
 use maitred_relay::snapshot::{PoolMode, WhenDown};
 
 #[test]
@@ -34,10 +34,10 @@ fn a_server_that_has_said_goodbye_is_not_lent_before_it_hangs_up() {
 
 #[test]
 fn what_a_server_says_in_one_breath_with_its_login_is_heard() {
-    for splits in [false, true] {
+    for splits in [Pieces::Whole, Pieces::Random] {
         for seed in 1..20 {
             let mut world = World::with_workers(snapshot(1), 1, seed);
-            world.splits = splits;
+            world.pieces = splits;
             world.breath = b"S\0\0\0\x0eTimeZone\0X\0N\0\0\0\x05\0".to_vec();
             world.breath[4] = 4 + 9 + 2;
             let client = world.login(0);

@@ -299,8 +299,30 @@ fn a_statement_sent_with_the_startup_packet_reaches_the_console() {
 }
 
 #[test]
+fn replication_takes_the_place_of_an_idle_server_and_of_no_other() {
+    let mut world = World::new(snapshot(1));
+    let other = world.login(0);
+    assert_eq!(world.query(other, "select o"), "T D:o C:SELECT 1 Z:I");
+    let hello = startup(&[("user", "ann"), ("database", "shop"), ("replication", "true")]);
+    let client = world.open(0);
+    world.send(client, &hello);
+    world.run_for(50_000);
+    assert!(world.brief(client).ends_with("Z:I"));
+    assert_eq!(world.sessions(), 1);
+    world.leave(client);
+    world.run_for(50_000);
+    assert_eq!(world.query(other, "begin"), "C:BEGIN Z:T");
+    let client = world.open(0);
+    world.send(client, &hello);
+    world.run_for(50_000);
+    assert!(world.brief(client).ends_with("F:53300"));
+    assert_eq!(world.query(other, "commit"), "C:COMMIT Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
 fn replication_has_a_server_of_its_own_and_passes_unread() {
-    let mut world = World::new(snapshot(2));
+    let mut world = World::new(snapshot(3));
     let other = world.login(0);
     let client = world.open(0);
     world.send(client, &startup(&[("user", "ann"), ("database", "shop"), ("replication", "database")]));
@@ -308,6 +330,19 @@ fn replication_has_a_server_of_its_own_and_passes_unread() {
     assert!(world.is_ready(client));
     world.take(client);
     world.clients[client].is_raw = true;
+    for wait in [0, 150, 250, 350] {
+        let early = world.open(0);
+        world.clients[early].is_raw = true;
+        world.send(early, &startup(&[("user", "ann"), ("database", "shop"), ("replication", "true")]));
+        world.run_for(wait);
+        world.send(early, &query("IDENTIFY_SYSTEM"));
+        world.run_for(50_000);
+        assert!(world.clients[early].raw.ends_with(&query("IDENTIFY_SYSTEM")), "it is said back");
+        let heard = world.lines.last().expect("its own").session.heard_raw.clone();
+        assert_eq!(heard, query("IDENTIFY_SYSTEM"), "sent after {wait} us");
+        world.leave(early);
+        world.run_for(10_000);
+    }
     let said: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
     world.send(client, &said);
     world.run_for(100_000);

@@ -11,7 +11,7 @@ use maitred_relay::sim::frontend::{
     bind, copy_data, copy_done, describe, execute, parse, query, run_prepared, sync, Reply,
 };
 use maitred_relay::sim::setup::snapshot;
-use maitred_relay::sim::{Random, World};
+use maitred_relay::sim::{Pieces, Random, World};
 use maitred_relay::snapshot::{PoolMode, Snapshot};
 
 /// A request with one Ready.
@@ -86,7 +86,9 @@ impl Run {
         config.limits.buffer_bytes = *random.pick(&[4_000, 16_000, 64_000]);
         let workers = 1 + random.below(4) as usize;
         let mut world = World::with_workers(config, workers, seed);
-        world.splits = random.once_in(2);
+        if random.once_in(2) {
+            world.pieces = Pieces::Random;
+        }
         world.latency_us = 10 + random.below(300);
         world.cancel_us = random.below(3_000);
         world.cancel_end_us = random.below(1_000);
@@ -371,10 +373,10 @@ impl Run {
 #[test]
 fn every_request_is_answered_once_and_by_its_own_answer() {
     let (mut answered, mut failed) = (0, 0);
-    for seed in 1..=400 {
+    for seed in Random::seeds(400) {
         let (a, f) = Run::new(seed).go();
         answered += a;
         failed += f;
     }
-    assert!(answered > 50_000 && failed > 2_000, "{answered} answered, {failed} failed");
+    assert!(answered > 10 * failed && failed > 0, "{answered} answered, {failed} failed");
 }

@@ -4,7 +4,7 @@
 
 use maitred_relay::sim::frontend::{message, parse, query, sync, Reply};
 use maitred_relay::sim::setup::snapshot;
-use maitred_relay::sim::{Random, World};
+use maitred_relay::sim::{Pieces, Random, World};
 
 fn violates(what: &str, garbage: &[u8]) {
     for in_transaction in [false, true] {
@@ -95,10 +95,10 @@ fn garbage_before_login_is_refused() {
 
 #[test]
 fn random_bytes_touch_nobody_else() {
-    for seed in 1..=300 {
+    for seed in Random::seeds(300) {
         let mut random = Random::new(seed);
         let mut world = World::with_workers(snapshot(2), 1, seed);
-        world.splits = true;
+        world.pieces = Pieces::Random;
         let (other, client) = (world.login(0), world.login(0));
         world.clients[client].is_raw = true;
         let mut bytes = if random.once_in(2) { query("begin") } else { Vec::new() };

@@ -9,17 +9,17 @@ use crate::sim::parts::{Event, Line};
 use crate::sim::World;
 
 impl World {
-    pub(super) fn on_event(&mut self, event: Event) {
+    pub(super) fn on_event(&mut self, order: u64, event: Event) {
         let now = Time(self.now);
         match event {
             Event::FromClient(client, _) if self.clients[client].is_paused => {
-                self.clients[client].held.push(event);
+                self.clients[client].held.push((order, event));
             }
             // A peer that leaves bytes unread resets the connection, which ends even one that is not read.
             Event::ClientLeft(client)
                 if self.clients[client].is_paused && self.clients[client].stuck.is_empty() =>
             {
-                self.clients[client].held.push(event);
+                self.clients[client].held.push((order, event));
             }
             Event::FromClient(client, bytes) => {
                 let (worker, id) = (self.clients[client].worker, self.clients[client].id);
@@ -58,14 +58,14 @@ impl World {
                 }
             }
             Event::FromSession(line, _) | Event::SessionLeft(line) if self.lines[line].is_paused => {
-                self.lines[line].held.push(event);
+                self.lines[line].held.push((order, event));
             }
             Event::FromSession(line, bytes) => {
                 if let Some(id) = self.lines[line].server {
                     let worker = self.lines[line].worker;
                     self.with(worker, |relay, now| relay.server_bytes(now, id, &bytes));
                 } else if self.lines[line].is_moving {
-                    self.lines[line].held.push(Event::FromSession(line, bytes));
+                    self.lines[line].held.push((order, Event::FromSession(line, bytes)));
                 }
             }
             Event::SessionLeft(line) => {
@@ -73,7 +73,7 @@ impl World {
                     let worker = self.lines[line].worker;
                     self.with(worker, |relay, now| relay.server_closed(now, id, None));
                 } else if self.lines[line].is_moving {
-                    self.lines[line].held.push(Event::SessionLeft(line));
+                    self.lines[line].held.push((order, Event::SessionLeft(line)));
                 }
             }
             Event::ToSession(line, bytes) => {

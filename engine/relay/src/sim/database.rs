@@ -125,6 +125,7 @@ pub struct Session {
     pub startup: BTreeMap<String, String>,
     pub was_told_goodbye: bool,
     pub is_replication: bool,
+    pub heard_raw: Vec<u8>,
     is_cancel_pending: bool,
 }
 
@@ -169,6 +170,7 @@ impl Session {
             startup: BTreeMap::new(),
             was_told_goodbye: false,
             is_replication: false,
+            heard_raw: Vec::new(),
             is_cancel_pending: false,
         }
     }
@@ -211,6 +213,7 @@ impl Session {
         }
         if self.is_replication && self.phase == Phase::Serving {
             // A walsender of the tests: says back what it hears.
+            self.heard_raw.extend_from_slice(bytes);
             self.out.extend_from_slice(bytes);
             return;
         }

@@ -13,6 +13,16 @@ use crate::sim::database::Session;
 use crate::sim::frontend::Reply;
 use crate::Relay;
 
+/// How bytes arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pieces {
+    /// As they were written.
+    Whole,
+    /// One by one.
+    Bytes,
+    Random,
+}
+
 #[derive(Debug)]
 pub(super) enum Event {
     /// Arrives at the relay.
@@ -88,7 +98,8 @@ pub struct Patron {
     pub(super) stuck: Vec<Vec<u8>>,
     pub(super) is_writing: bool,
     pub(super) is_paused: bool,
-    pub(super) held: Vec<Event>,
+    /// What arrived while it was not read, with its place in the order of things.
+    pub(super) held: Vec<(u64, Event)>,
     pub(super) sent_at: u64,
     pub(super) got_at: u64,
     /// When its last answer arrived.
@@ -108,7 +119,8 @@ pub struct Line {
     pub(super) is_writing: bool,
     pub(super) is_paused: bool,
     pub(super) is_moving: bool,
-    pub(super) held: Vec<Event>,
+    /// What arrived while it was not read, with its place in the order of things.
+    pub(super) held: Vec<(u64, Event)>,
     pub(super) sent_at: u64,
     pub(super) got_at: u64,
     pub(super) has_hung_up: bool,

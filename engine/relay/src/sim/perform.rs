@@ -2,10 +2,12 @@
 //!
 //! Decides nothing. Called by `World` after each call of a relay.
 
+use std::cmp::Reverse;
+
 use crate::action::Action;
 use crate::ids::{ClientId, ServerId};
 use crate::sim::database::{Door, Session};
-use crate::sim::parts::{Event, Line};
+use crate::sim::parts::{Due, Event, Line};
 use crate::sim::World;
 
 impl World {
@@ -102,9 +104,8 @@ impl World {
         let Some(client) = self.desks[worker].clients.get(&id).copied() else { return };
         self.clients[client].is_paused = is_paused;
         if !is_paused {
-            for event in std::mem::take(&mut self.clients[client].held) {
-                self.at(self.now, event);
-            }
+            let held = std::mem::take(&mut self.clients[client].held);
+            self.let_in(held);
         }
     }
 
@@ -117,8 +118,14 @@ impl World {
     }
 
     pub(super) fn let_go(&mut self, line: usize) {
-        for event in std::mem::take(&mut self.lines[line].held) {
-            self.at(self.now, event);
+        let held = std::mem::take(&mut self.lines[line].held);
+        self.let_in(held);
+    }
+
+    /// Before whatever arrived later.
+    fn let_in(&mut self, held: Vec<(u64, Event)>) {
+        for (order, event) in held {
+            self.due.push(Reverse(Due { at: self.now, order, event }));
         }
     }
 

@@ -11,6 +11,17 @@ impl Random {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
     }
 
+    /// Seeds from 1 to `count`, or those that MAITRED_SEEDS names (`7` or `1-5000`).
+    ///
+    /// # Panics
+    /// MAITRED_SEEDS holds something else.
+    pub fn seeds(count: u64) -> std::ops::RangeInclusive<u64> {
+        let Ok(wish) = std::env::var("MAITRED_SEEDS") else { return 1..=count };
+        let (first, last) = wish.split_once('-').unwrap_or((&wish, &wish));
+        let number = |text: &str| text.parse().expect("MAITRED_SEEDS is a number or two with a dash");
+        number(first)..=number(last)
+    }
+
     /// A number below `end`.
     pub fn below(&mut self, end: u64) -> u64 {
         self.0 ^= self.0 << 13;
