@@ -131,7 +131,6 @@ impl Relay {
             ask_tls: (mode >= SslMode::Prefer || pool.shared.wants_tls()) && !route.endpoint.tls.direct,
             tls_optional: mode == SslMode::Prefer,
             salted: pool.shared.salted(),
-            ..LoginTo::default()
         };
         let settings = &route.settings;
         let opening = Opening {

@@ -72,6 +72,8 @@ pub struct World {
     pub version: u64,
     /// Times at which connections to endpoints were attempted.
     pub attempts: Vec<u64>,
+    /// Servers on their way between two workers.
+    travelling: usize,
     due: BinaryHeap<Reverse<Due>>,
     order: u64,
     actions: Vec<Action>,
@@ -130,6 +132,7 @@ impl World {
             told: Vec::new(),
             version: 0,
             attempts: Vec::new(),
+            travelling: 0,
             due: BinaryHeap::new(),
             order: 0,
             actions: Vec::new(),

@@ -1,10 +1,8 @@
-//! Operators: pause, resume, kill, reload, reconnect, drain, the console; replication; back pressure.
+//! Operators: pause, resume, kill, reload, reconnect, drain.
 //!
 //! What is asked of every worker is asked of each here too, as `reactor::engine` does.
 
-use maitred_relay::action::Event;
-use maitred_relay::console::ConsoleAnswer;
-use maitred_relay::sim::frontend::{copy_data, copy_done, query, startup};
+use maitred_relay::sim::frontend::query;
 use maitred_relay::sim::setup::{database, endpoint, snapshot};
 use maitred_relay::sim::World;
 use maitred_relay::snapshot::PoolMode;
@@ -151,7 +149,8 @@ fn a_reload_that_moves_a_database_moves_its_clients() {
         if mode == PoolMode::Transaction {
             assert_eq!(world.query(busy, "select also"), "T D:also C:SELECT 1 Z:I");
             assert_eq!(world.lines[world.session_that_ran("select also")].endpoint, "db2");
-            let left = world.lines.iter().filter(|line| line.endpoint == "db1" && !line.session.is_over).count();
+            let left =
+                world.lines.iter().filter(|line| line.endpoint == "db1" && !line.session.is_over).count();
             assert_eq!(left, 0, "nothing is left open at the old endpoint");
         }
         world.everybody_leaves();
@@ -257,186 +256,5 @@ fn a_drain_ends_a_pipeline_between_two_transactions() {
     let told = world.brief(client);
     assert!(told.starts_with("T D:p0") && told.ends_with("F:57P01"), "{told}");
     assert!(world.clients[client].is_closed);
-    world.everybody_leaves();
-}
-
-#[test]
-fn the_console_takes_simple_queries_one_at_a_time() {
-    let mut world = World::new(snapshot(1));
-    let client = world.login_as(0, "ann", "maitred");
-    world.send(client, &[query("show pools"), query("nonsense")].concat());
-    world.run_for(10_000);
-    let asked = |world: &World| -> Vec<(u64, String)> {
-        let text = |event: &Event| match event {
-            Event::Console { client, text, admin: true, .. } => Some((*client, text.clone())),
-            _ => None,
-        };
-        world.told.iter().filter_map(text).collect()
-    };
-    let first = asked(&world);
-    assert_eq!(first.iter().map(|ask| ask.1.as_str()).collect::<Vec<_>>(), ["show pools"]);
-    let rows = ConsoleAnswer::Rows { columns: Vec::new(), rows: vec![vec![Some("1".into())]], tag: "SHOW".into() };
-    world.with(0, |relay, now| relay.console_answered(now, first[0].0, &rows));
-    world.run_for(10_000);
-    assert_eq!(world.brief(client), "T D:1 C:SHOW Z:I");
-    assert_eq!(asked(&world).len(), 2);
-    let refused = ConsoleAnswer::Refused { sqlstate: *b"42601", message: "what?".into(), hint: None };
-    world.with(0, |relay, now| relay.console_answered(now, first[0].0, &refused));
-    world.run_for(10_000);
-    assert_eq!(world.brief(client), "E:42601 Z:I");
-    assert_eq!(world.lines.len(), 0, "no server was needed");
-    world.everybody_leaves();
-}
-
-#[test]
-fn a_statement_sent_with_the_startup_packet_reaches_the_console() {
-    let mut world = World::new(snapshot(1));
-    let client = world.open(0);
-    world.send(client, &[startup(&[("user", "ann"), ("database", "maitred")]), query("show version")].concat());
-    world.run_for(10_000);
-    assert!(world.told.iter().any(|event| matches!(event, Event::Console { text, .. } if text == "show version")));
-    world.everybody_leaves();
-}
-
-#[test]
-fn replication_takes_the_place_of_an_idle_server_and_of_no_other() {
-    let mut world = World::new(snapshot(1));
-    let other = world.login(0);
-    assert_eq!(world.query(other, "select o"), "T D:o C:SELECT 1 Z:I");
-    let hello = startup(&[("user", "ann"), ("database", "shop"), ("replication", "true")]);
-    let client = world.open(0);
-    world.send(client, &hello);
-    world.run_for(50_000);
-    assert!(world.brief(client).ends_with("Z:I"));
-    assert_eq!(world.sessions(), 1);
-    world.leave(client);
-    world.run_for(50_000);
-    assert_eq!(world.query(other, "begin"), "C:BEGIN Z:T");
-    let client = world.open(0);
-    world.send(client, &hello);
-    world.run_for(50_000);
-    assert!(world.brief(client).ends_with("F:53300"));
-    assert_eq!(world.query(other, "commit"), "C:COMMIT Z:I");
-    world.everybody_leaves();
-}
-
-#[test]
-fn replication_has_a_server_of_its_own_and_passes_unread() {
-    let mut world = World::new(snapshot(3));
-    let other = world.login(0);
-    let client = world.open(0);
-    world.send(client, &startup(&[("user", "ann"), ("database", "shop"), ("replication", "database")]));
-    world.run_for(50_000);
-    assert!(world.is_ready(client));
-    world.take(client);
-    world.clients[client].is_raw = true;
-    for wait in [0, 150, 250, 350] {
-        let early = world.open(0);
-        world.clients[early].is_raw = true;
-        world.send(early, &startup(&[("user", "ann"), ("database", "shop"), ("replication", "true")]));
-        world.run_for(wait);
-        world.send(early, &query("IDENTIFY_SYSTEM"));
-        world.run_for(50_000);
-        assert!(world.clients[early].raw.ends_with(&query("IDENTIFY_SYSTEM")), "it is said back");
-        let heard = world.lines.last().expect("its own").session.heard_raw.clone();
-        assert_eq!(heard, query("IDENTIFY_SYSTEM"), "sent after {wait} us");
-        world.leave(early);
-        world.run_for(10_000);
-    }
-    let said: Vec<u8> = (0..100_000u32).map(|at| (at % 251) as u8).collect();
-    world.send(client, &said);
-    world.run_for(100_000);
-    assert!(world.clients[client].raw == said, "as it was said: {} bytes", world.clients[client].raw.len());
-    assert_eq!(world.query(other, "select o"), "T D:o C:SELECT 1 Z:I");
-    world.leave(client);
-    world.run_for(10_000);
-    assert_eq!(world.sessions(), 1, "its server went with it");
-    world.everybody_leaves();
-}
-
-#[test]
-fn a_client_that_does_not_read_holds_no_memory_and_nobody_else() {
-    let mut world = World::new(snapshot(2));
-    let (slow, other) = (world.login(0), world.login(0));
-    world.clients[slow].reads = false;
-    world.send(slow, &query("rows 5000 1000 x"));
-    for _ in 0..20 {
-        world.run_for(10_000);
-        assert!(world.desks[0].relay.held_bytes() < 400_000, "{}", world.desks[0].relay.held_bytes());
-        assert_eq!(world.query(other, "select o"), "T D:o C:SELECT 1 Z:I");
-    }
-    world.read_again(slow);
-    world.run_for(1_000_000);
-    let told = world.take(slow);
-    assert_eq!(told.len(), 5_003);
-    assert_eq!(world.query(slow, "select s"), "T D:s C:SELECT 1 Z:I");
-    world.everybody_leaves();
-}
-
-#[test]
-fn many_queries_of_a_client_that_does_not_read_hold_no_memory_either() {
-    let mut world = World::new(snapshot(1));
-    let slow = world.login(0);
-    world.clients[slow].reads = false;
-    for _ in 0..300 {
-        world.send(slow, &query("rows 50 1000 x"));
-        world.run_for(2_000);
-        assert!(world.desks[0].relay.held_bytes() < 400_000, "{}", world.desks[0].relay.held_bytes());
-    }
-    world.read_again(slow);
-    world.run_for(5_000_000);
-    assert_eq!(world.brief(slow).matches("Z:I").count(), 300);
-    world.everybody_leaves();
-}
-
-#[test]
-fn a_server_that_was_held_back_for_a_slow_reader_serves_the_next() {
-    let mut world = World::new(snapshot(1));
-    let (slow, next) = (world.login(0), world.login(0));
-    world.clients[slow].reads = false;
-    world.send(slow, &query("rows 80 1000 x"));
-    world.run_for(50_000);
-    assert_eq!(world.query(next, "select n"), "T D:n C:SELECT 1 Z:I");
-    world.everybody_leaves();
-}
-
-#[test]
-fn a_database_that_does_not_read_stops_the_client_that_writes() {
-    let mut world = World::new(snapshot(1));
-    let client = world.login(0);
-    world.slow_writes = true;
-    world.send(client, &query("copyin t"));
-    world.run_for(10_000);
-    assert_eq!(world.brief(client), "G");
-    for _ in 0..200 {
-        world.send(client, &copy_data(&[b'c'; 10_000]));
-        world.run_for(1_000);
-        assert!(world.desks[0].relay.held_bytes() < 400_000, "{}", world.desks[0].relay.held_bytes());
-    }
-    world.slow_writes = false;
-    world.run_for(5_000_000);
-    assert_eq!(world.ask(client, &copy_done()), "C:COPY 2000000 Z:I");
-    world.everybody_leaves();
-}
-
-#[test]
-fn reports_count_what_is_there() {
-    let mut world = World::new(snapshot(2));
-    let clients: Vec<usize> = (0..4).map(|_| world.login(0)).collect();
-    for client in &clients {
-        world.send(*client, &query("sleep 100000 x"));
-    }
-    world.run_for(50_000);
-    let report = world.with(0, |relay, now| relay.report(now, true));
-    let row = &report.pools[0];
-    assert_eq!((row.clients, row.clients_active, row.clients_waiting), (4, 2, 2));
-    assert_eq!((row.servers_active, row.servers_idle, row.servers_opening), (2, 0, 0));
-    assert!(row.max_wait_us >= 40_000);
-    world.run_for(1_000_000);
-    let report = world.with(0, |relay, now| relay.report(now, true));
-    assert_eq!((report.pools[0].servers_idle, report.pools[0].max_wait_us), (2, 0));
-    let stats = &report.stats[0];
-    assert_eq!((stats.queries, stats.transactions, stats.leases), (4, 4, 4));
-    assert!(stats.query_us >= 400_000 && stats.wait_us >= 190_000, "{stats:?}");
     world.everybody_leaves();
 }

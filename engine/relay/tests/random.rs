@@ -63,7 +63,12 @@ impl Run {
         let mut random = Random::new(seed);
         let mut config: Snapshot = snapshot(1 + random.below(4) as u32);
         let pool = &mut config.databases[0].pool;
-        pool.mode = *random.pick(&[PoolMode::Transaction, PoolMode::Transaction, PoolMode::Session, PoolMode::Statement]);
+        pool.mode = *random.pick(&[
+            PoolMode::Transaction,
+            PoolMode::Transaction,
+            PoolMode::Session,
+            PoolMode::Statement,
+        ]);
         pool.queue_timeout_ms = 400;
         pool.login_retry_ms = 10;
         pool.login_retry_max_ms = 50;
@@ -139,10 +144,14 @@ impl Run {
         };
         match self.random.below(16) {
             0 => plain(
-                [parse("", "select $1"), bind("", "", &[&mark]), describe('P', ""), execute("", 0), sync()].concat(),
+                [parse("", "select $1"), bind("", "", &[&mark]), describe('P', ""), execute("", 0), sync()]
+                    .concat(),
                 format!("1 2 T D:{mark} C:SELECT 1"),
             ),
-            1 => plain(query(&format!("sleep {} {mark}", self.random.below(8_000))), format!("T D:{mark} C:SELECT 1")),
+            1 => plain(
+                query(&format!("sleep {} {mark}", self.random.below(8_000))),
+                format!("T D:{mark} C:SELECT 1"),
+            ),
             2 => plain(
                 query(&format!("select {mark}; select {mark}b")),
                 format!("T D:{mark} C:SELECT 1 T D:{mark}b C:SELECT 1"),
@@ -169,7 +178,9 @@ impl Run {
                 let rows = vec![row; count as usize].join(" ");
                 plain(query(&format!("rows {count} {size} {mark}")), format!("T {rows} C:SELECT {count}"))
             }
-            10 => plain(query(&format!("copyout 3 {mark}")), format!("H d:{mark} d:{mark} d:{mark} c C:COPY 3")),
+            10 => {
+                plain(query(&format!("copyout 3 {mark}")), format!("H d:{mark} d:{mark} d:{mark} c C:COPY 3"))
+            }
             11 if actor.transaction == 'I' => {
                 // Known again when it has been answered.
                 actor.zone = None;
@@ -193,7 +204,8 @@ impl Run {
     fn ask(&mut self, at: usize) {
         let state = self.actors[at].transaction;
         let in_block = matches!(state, 'T' | 'E');
-        let word = |word: &str| Unit { bytes: query(word), answer: None, own_errors: &[], after: After::Nothing };
+        let word =
+            |word: &str| Unit { bytes: query(word), answer: None, own_errors: &[], after: After::Nothing };
         let units = match self.random.below(6) {
             0 if in_block => vec![word("commit")],
             1 if in_block || state == 'E' => vec![word("rollback")],
@@ -229,7 +241,10 @@ impl Run {
             for reply in &told[..end] {
                 match reply {
                     Reply::Setting(name, value) => {
-                        assert!(name != "TimeZone" || value == "UTC" || value.starts_with(&actor.mark), "{value}");
+                        assert!(
+                            name != "TimeZone" || value == "UTC" || value.starts_with(&actor.mark),
+                            "{value}"
+                        );
                     }
                     Reply::Error { code, fatal, .. } => {
                         assert!(!fatal);
@@ -249,7 +264,11 @@ impl Run {
             let answer = answer.join(" ");
             if errors.is_empty() {
                 if let Some(expected) = &unit.answer {
-                    assert!(unit.own_errors.is_empty() && answer == *expected, "{}: {answer}, not {expected}", actor.mark);
+                    assert!(
+                        unit.own_errors.is_empty() && answer == *expected,
+                        "{}: {answer}, not {expected}",
+                        actor.mark
+                    );
                 }
                 self.answered += 1;
                 match unit.after {
@@ -260,7 +279,8 @@ impl Run {
             } else {
                 assert_eq!(errors.len(), 1, "{}: {errors:?}", actor.mark);
                 let code = errors[0].as_str();
-                let is_cancelled = code == "57014" && (actor.cancel_until >= actor.sent_at || self.may_time_out);
+                let is_cancelled =
+                    code == "57014" && (actor.cancel_until >= actor.sent_at || self.may_time_out);
                 let is_lost = matches!(code, "08006" | "08001") && (self.may_lose || self.may_time_out);
                 // A cancelled change of settings costs the server, and with it the transaction.
                 let is_late = code == "53300";
@@ -273,10 +293,7 @@ impl Run {
                     actor.mark
                 );
                 self.failed += 1;
-                match unit.after {
-                    // Perhaps it is there and perhaps not: the name is never used again.
-                    _ => {}
-                }
+                // A name that was to be made is perhaps there and perhaps not: it is never used again.
                 if is_lost && self.mode == PoolMode::Session {
                     panic!("a session outlived its server");
                 }
@@ -373,7 +390,7 @@ impl Run {
 #[test]
 fn every_request_is_answered_once_and_by_its_own_answer() {
     let (mut answered, mut failed) = (0, 0);
-    for seed in Random::seeds(400) {
+    for seed in Random::seeds(120) {
         let (a, f) = Run::new(seed).go();
         answered += a;
         failed += f;

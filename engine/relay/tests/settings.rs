@@ -72,7 +72,8 @@ fn a_server_with_the_same_settings_is_preferred() {
         world.query(one, &format!("select one{round}"));
         world.query(two, &format!("select two{round}"));
     }
-    let changes = world.ran().into_iter().filter(|ran| ran.text.contains("set_config") || ran.text.contains("RESET"));
+    let changes =
+        world.ran().into_iter().filter(|ran| ran.text.contains("set_config") || ran.text.contains("RESET"));
     assert_eq!(changes.count(), 0, "each found its own again");
     world.everybody_leaves();
 }
@@ -142,7 +143,10 @@ fn a_query_sent_with_the_startup_packet_is_answered_after_it() {
     for wait in [0, 50, 1_000] {
         let mut world = World::new(snapshot(1));
         let client = world.open(0);
-        world.send(client, &[startup(&[("user", "ann"), ("database", "shop")]), query("select first")].concat());
+        world.send(
+            client,
+            &[startup(&[("user", "ann"), ("database", "shop")]), query("select first")].concat(),
+        );
         world.run_for(wait);
         world.send(client, &query("select second"));
         world.run_for(1_000_000);

@@ -3,8 +3,8 @@
 //! Each scripted conversation is held with whole messages, byte by byte, and in random pieces.
 
 use maitred_relay::sim::frontend::{
-    bind, close, copy_data, copy_done, copy_fail, describe, execute, flush, function_call, message, parse, query,
-    startup, sync, terminate, Reply,
+    bind, close, copy_data, copy_done, copy_fail, describe, execute, flush, function_call, message, parse,
+    query, startup, sync, terminate, Reply,
 };
 use maitred_relay::sim::setup::snapshot;
 use maitred_relay::sim::{Pieces, Random, World};
@@ -93,10 +93,14 @@ fn compare(one: &Outcome, other: &Outcome, how: &str) {
 
 #[test]
 fn any_split_of_the_bytes_gives_the_same_result() {
-    for seed in Random::seeds(250) {
+    for seed in Random::seeds(80) {
         for mode in [PoolMode::Transaction, PoolMode::Session] {
             let whole = outcome(seed, mode, Pieces::Whole, seed);
-            compare(&outcome(seed, mode, Pieces::Bytes, seed), &whole, &format!("byte by byte, seed {seed}, {mode:?}"));
+            compare(
+                &outcome(seed, mode, Pieces::Bytes, seed),
+                &whole,
+                &format!("byte by byte, seed {seed}, {mode:?}"),
+            );
             for at in 0..3 {
                 let pieces = outcome(seed, mode, Pieces::Random, 1_000 * seed + at);
                 compare(&pieces, &whole, &format!("in pieces {at}, seed {seed}, {mode:?}"));

@@ -105,7 +105,10 @@ fn random_bytes_touch_nobody_else() {
         for _ in 0..1 + random.below(30) {
             match random.below(4) {
                 0 => bytes.extend([&query("select m"), &sync()].map(|b| b.as_slice()).concat()),
-                1 => bytes.extend(message(*random.pick(b"QPBDECSHdcfFX"), &[random.below(256) as u8; 6][..random.below(7) as usize])),
+                1 => bytes.extend(message(
+                    *random.pick(b"QPBDECSHdcfFX"),
+                    &[random.below(256) as u8; 6][..random.below(7) as usize],
+                )),
                 2 => bytes.extend((0..random.below(12)).map(|_| 0u8)),
                 _ => bytes.push(random.below(256) as u8),
             }
@@ -114,7 +117,10 @@ fn random_bytes_touch_nobody_else() {
         bytes.retain(|byte| byte.is_ascii());
         world.send(client, &bytes);
         for round in 0..5 {
-            assert_eq!(world.query(other, &format!("select o{round}")), format!("T D:o{round} C:SELECT 1 Z:I"));
+            assert_eq!(
+                world.query(other, &format!("select o{round}")),
+                format!("T D:o{round} C:SELECT 1 Z:I")
+            );
             world.run_for(random.below(3_000));
         }
         world.leave(client);

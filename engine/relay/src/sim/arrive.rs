@@ -101,6 +101,7 @@ impl World {
             Event::Connected(line) => self.on_connected(line),
             Event::Detach(line) => self.on_detached(line),
             Event::Parcel(line, to, server) => {
+                self.travelling -= 1;
                 let worker = usize::from(to.0);
                 let id = self.desks[worker].relay.accept_parcel(now, *server);
                 self.desks[worker].servers.insert(id, line);
@@ -149,6 +150,7 @@ impl World {
         if let Some((to, server)) = parcel {
             self.desks[worker].servers.remove(&id);
             self.lines[line].server = None;
+            self.travelling += 1;
             self.at(self.now + 5, Event::Parcel(line, to, server));
         }
     }

@@ -2,16 +2,14 @@
 //!
 //! Looks inside, changes nothing. Called by `World` after each step.
 
-use crate::sim::parts::Event;
 use crate::sim::World;
 use crate::Relay;
 
 impl World {
     /// Places taken and servers that exist are the same number, and no limit is passed.
     pub(super) fn check_counts(&self) {
-        let moving = self.due.iter().filter(|due| matches!(due.0.event, Event::Parcel(..))).count();
         let here: usize = self.desks.iter().map(|desk| desk.relay.server_count()).sum();
-        assert_eq!(self.shared.servers.used() as usize, here + moving, "places taken in limits.servers");
+        assert_eq!(self.shared.servers.used() as usize, here + self.travelling, "places taken in limits.servers");
         for budget in [&self.shared.servers, &self.shared.clients, &self.shared.logins] {
             assert!(budget.limit() == 0 || budget.used() <= budget.limit(), "{} is over", budget.setting);
         }
@@ -38,7 +36,10 @@ impl Relay {
         for (at, pool) in self.pools.iter().enumerate() {
             let most = pool.shared.servers.limit() + pool.route.settings.reserve_size;
             let used = pool.shared.servers.used();
-            assert!(is_relaxed || pool.shared.servers.limit() == 0 || used <= most, "{used} of {most} servers in a pool");
+            assert!(
+                is_relaxed || pool.shared.servers.limit() == 0 || used <= most,
+                "{used} of {most} servers in a pool"
+            );
             let waiting = self
                 .clients
                 .values()

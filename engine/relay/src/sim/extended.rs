@@ -115,3 +115,36 @@ impl Session {
         }
     }
 }
+
+/// Can the message be read at all?
+pub(super) fn is_well_formed(tag: u8, body: &[u8]) -> bool {
+    let text = |body: &[u8]| -> Option<usize> {
+        let end = body.iter().position(|byte| *byte == 0)?;
+        std::str::from_utf8(&body[..end]).ok().map(|_| end + 1)
+    };
+    let number = |body: &[u8], at: usize| -> Option<usize> {
+        Some(usize::from(u16::from_be_bytes([*body.get(at)?, *body.get(at + 1)?])))
+    };
+    let is_bind = |body: &[u8]| -> Option<bool> {
+        let mut at = text(body)?;
+        at += text(body.get(at..)?)?;
+        at += 2 + 2 * number(body, at)?;
+        let count = number(body, at)?;
+        at += 2;
+        for _ in 0..count {
+            let length: [u8; 4] = body.get(at..at + 4)?.try_into().ok()?;
+            at += 4 + u32::from_be_bytes(length) as usize;
+            std::str::from_utf8(body.get(at - u32::from_be_bytes(length) as usize..at)?).ok()?;
+        }
+        at += 2 + 2 * number(body, at)?;
+        Some(at == body.len())
+    };
+    match tag {
+        b'Q' => text(body) == Some(body.len()),
+        b'E' => text(body).is_some_and(|end| end + 4 == body.len()),
+        b'D' | b'C' => !body.is_empty() && text(&body[1..]) == Some(body.len() - 1),
+        b'P' => text(body).is_some_and(|end| text(&body[end..]).is_some()),
+        b'B' => is_bind(body).unwrap_or(false),
+        _ => true,
+    }
+}
