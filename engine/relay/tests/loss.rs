@@ -70,7 +70,10 @@ fn a_server_that_says_fatal_and_hangs_leaves_nobody_waiting() {
     world.run_for(10_000);
     let told = world.take(client);
     let text = format!("{told:?}");
-    assert!(text.contains("08006") && text.contains("terminating connection") && !text.contains("fatal: true"), "{text}");
+    assert!(
+        text.contains("08006") && text.contains("terminating connection") && !text.contains("fatal: true"),
+        "{text}"
+    );
     assert_eq!(world.query(client, "select b"), "T D:b C:SELECT 1 Z:I");
     world.everybody_leaves();
 }
@@ -96,7 +99,10 @@ fn the_cause_is_told_in_the_databases_words() {
     world.send(client, &query("fatal"));
     world.run_for(10_000);
     let text = format!("{:?}", world.take(client));
-    assert!(text.contains("terminating connection due to administrator command") && text.contains("db1"), "{text}");
+    assert!(
+        text.contains("terminating connection due to administrator command") && text.contains("db1"),
+        "{text}"
+    );
     world.everybody_leaves();
 }
 
@@ -136,7 +142,8 @@ fn each_unit_of_a_pipeline_gets_its_error_and_its_ready() {
     let mut world = World::new(snapshot(1));
     let client = world.login(0);
     let unit = |text: &str| [parse("", text), bind("", "", &[]), execute("", 0), sync()].concat();
-    let pipeline = [unit("select a"), unit("die"), unit("select c"), query("select d"), unit("select e")].concat();
+    let pipeline =
+        [unit("select a"), unit("die"), unit("select c"), query("select d"), unit("select e")].concat();
     let told = world.ask_for(client, &pipeline, 5);
     assert_eq!(told, "1 2 D:a C:SELECT 1 Z:I E:08006 Z:I E:08006 Z:I E:08006 Z:I E:08006 Z:I");
     assert_eq!(world.query(client, "select f"), "T D:f C:SELECT 1 Z:I");

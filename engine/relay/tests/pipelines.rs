@@ -3,7 +3,8 @@
 //! What a direct connection would answer is the measure, also for the number of Ready.
 
 use maitred_relay::sim::frontend::{
-    bind, close, copy_data, copy_done, copy_fail, describe, execute, flush, function_call, parse, query, run_prepared, sync,
+    bind, close, copy_data, copy_done, copy_fail, describe, execute, flush, function_call, parse, query,
+    run_prepared, sync,
 };
 use maitred_relay::sim::setup::snapshot;
 use maitred_relay::sim::World;
@@ -17,7 +18,8 @@ fn unit(sql: &str) -> Vec<u8> {
 fn an_error_ends_its_unit_and_not_the_next() {
     let mut world = World::new(snapshot(1));
     let client = world.login(0);
-    let pipeline = [unit("select a"), unit("fail"), unit("select b"), query("fail"), query("select c"), unit("bad")];
+    let pipeline =
+        [unit("select a"), unit("fail"), unit("select b"), query("fail"), query("select c"), unit("bad")];
     assert_eq!(
         world.ask_for(client, &pipeline.concat(), 6),
         "1 2 D:a C:SELECT 1 Z:I 1 2 E:22012 Z:I 1 2 D:b C:SELECT 1 Z:I E:22012 Z:I T D:c C:SELECT 1 Z:I E:42601 Z:I"
@@ -45,7 +47,11 @@ fn everything_behind_an_error_is_skipped_up_to_the_sync() {
         query("select on"),
     ];
     assert_eq!(world.ask_for(client, &batch.concat(), 2), "1 1 2 E:22012 Z:I T D:on C:SELECT 1 Z:I");
-    assert_eq!(world.ask(client, &run_prepared("a", &[])), "2 D:a C:SELECT 1 Z:I", "its Close was skipped too");
+    assert_eq!(
+        world.ask(client, &run_prepared("a", &[])),
+        "2 D:a C:SELECT 1 Z:I",
+        "its Close was skipped too"
+    );
     assert_eq!(world.ask(client, &run_prepared("b", &[])), "E:26000 Z:I");
     world.everybody_leaves();
 }
@@ -54,7 +60,8 @@ fn everything_behind_an_error_is_skipped_up_to_the_sync() {
 fn a_failed_batch_in_a_transaction_fails_the_transaction() {
     let mut world = World::new(snapshot(1));
     let client = world.login(0);
-    let pipeline = [query("begin"), unit("fail"), unit("select a"), query("rollback"), unit("select b")].concat();
+    let pipeline =
+        [query("begin"), unit("fail"), unit("select a"), query("rollback"), unit("select b")].concat();
     assert_eq!(
         world.ask_for(client, &pipeline, 5),
         "C:BEGIN Z:T 1 2 E:22012 Z:E E:25P02 Z:E C:ROLLBACK Z:I 1 2 D:b C:SELECT 1 Z:I"
@@ -72,8 +79,15 @@ fn refusals_of_ours_stand_at_their_place_each_with_its_own_words() {
         let client = world.login(0);
         let big = parse("big", &format!("select {}", "b".repeat(600)));
         let unnamed = [bind("", "", &[]), execute("", 0), sync()].concat();
-        let pipeline =
-            [query("begin"), unnamed.clone(), query("rollback"), query("begin"), big.clone(), sync(), query("rollback")];
+        let pipeline = [
+            query("begin"),
+            unnamed.clone(),
+            query("rollback"),
+            query("begin"),
+            big.clone(),
+            sync(),
+            query("rollback"),
+        ];
         assert_eq!(
             world.ask_for(client, &pipeline.concat(), 6),
             "C:BEGIN Z:T E:26000 Z:E C:ROLLBACK Z:I C:BEGIN Z:T E:54000 Z:E C:ROLLBACK Z:I",
@@ -131,8 +145,12 @@ fn copy_in_by_a_query_asked_for_and_sent_ahead() {
     let data = [copy_data(b"abc"), sync(), flush(), copy_data(b"de"), copy_done()].concat();
     assert_eq!(world.ask(client, &data), "C:COPY 5 Z:I", "Sync and Flush are ignored");
     assert_eq!(world.query(other, "select o"), "T D:o C:SELECT 1 Z:I", "and hold no server");
-    let ahead = [query("copyin t"), copy_data(b"abcd"), copy_done(), query("select on"), unit("select x")].concat();
-    assert_eq!(world.ask_for(client, &ahead, 3), "G C:COPY 4 Z:I T D:on C:SELECT 1 Z:I 1 2 D:x C:SELECT 1 Z:I");
+    let ahead =
+        [query("copyin t"), copy_data(b"abcd"), copy_done(), query("select on"), unit("select x")].concat();
+    assert_eq!(
+        world.ask_for(client, &ahead, 3),
+        "G C:COPY 4 Z:I T D:on C:SELECT 1 Z:I 1 2 D:x C:SELECT 1 Z:I"
+    );
     let failed = [query("copyin t"), copy_data(b"abcd"), copy_fail(), query("select on")].concat();
     assert_eq!(world.ask_for(client, &failed, 2), "G E:57014 Z:I T D:on C:SELECT 1 Z:I");
     assert_eq!(world.query(other, "select o"), "T D:o C:SELECT 1 Z:I");

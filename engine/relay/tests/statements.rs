@@ -52,7 +52,11 @@ fn a_statement_is_prepared_on_each_server_on_first_use_and_once() {
     let_go(&mut world, one);
     let_go(&mut world, two);
     for line in &world.lines {
-        assert!(line.session.prepared_names().len() <= 1, "equal texts are one: {:?}", line.session.prepared_names());
+        assert!(
+            line.session.prepared_names().len() <= 1,
+            "equal texts are one: {:?}",
+            line.session.prepared_names()
+        );
     }
     world.everybody_leaves();
 }
@@ -74,7 +78,8 @@ fn a_server_keeps_within_its_bytes() {
         assert!(world.lines[0].session.prepared_bytes() <= 4_000);
     }
     // All in one pipeline, where each pushes out another.
-    let batch: Vec<u8> = (0..60).flat_map(|at| [bind("", &format!("s{at}"), &["y"]), execute("", 0)].concat()).collect();
+    let batch: Vec<u8> =
+        (0..60).flat_map(|at| [bind("", &format!("s{at}"), &["y"]), execute("", 0)].concat()).collect();
     let told = world.ask(client, &[batch, sync()].concat());
     assert_eq!(told.matches("C:SELECT 1").count(), 60);
     assert!(world.lines[0].session.prepared_bytes() <= 4_000);
@@ -176,7 +181,8 @@ fn a_name_that_is_taken_is_an_error_at_its_place() {
     let mut world = World::new(snapshot(1));
     let client = world.login(0);
     assert_eq!(prepare(&mut world, client, "s", "select a"), "1 Z:I");
-    let batch = [bind("", "s", &[]), execute("", 0), parse("s", "select b"), bind("", "s", &[]), sync()].concat();
+    let batch =
+        [bind("", "s", &[]), execute("", 0), parse("s", "select b"), bind("", "s", &[]), sync()].concat();
     assert_eq!(world.ask(client, &batch), "2 D:a C:SELECT 1 E:42P05 Z:I");
     assert_eq!(world.ask(client, &run_prepared("s", &[])), "2 D:a C:SELECT 1 Z:I");
     assert_eq!(world.ask(client, &[close('S', "s"), parse("s", "select b"), sync()].concat()), "3 1 Z:I");
@@ -193,7 +199,8 @@ fn closed_is_closed_and_closing_nothing_is_no_error() {
     assert_eq!(world.ask(client, &run_prepared("s", &[])), "E:26000 Z:I");
     assert_eq!(world.ask(client, &[describe('S', "s"), sync()].concat()), "E:26000 Z:I");
     assert_eq!(world.ask(client, &[close('S', "never"), close('P', "never"), sync()].concat()), "3 3 Z:I");
-    let batch = [parse("s", "select b"), bind("", "s", &[]), close('S', "s"), execute("", 0), sync()].concat();
+    let batch =
+        [parse("s", "select b"), bind("", "s", &[]), close('S', "s"), execute("", 0), sync()].concat();
     assert_eq!(world.ask(client, &batch), "1 2 3 D:b C:SELECT 1 Z:I");
     world.everybody_leaves();
 }
@@ -207,7 +214,11 @@ fn discard_all_and_deallocate_all_forget_everything_on_both_sides() {
         assert_eq!(prepare(&mut world, two, "t", "select a"), "1 Z:I");
         assert!(world.query(one, statement).ends_with("ALL Z:I"));
         assert_eq!(world.ask(one, &run_prepared("s", &[])), "E:26000 Z:I");
-        assert_eq!(world.ask(two, &run_prepared("t", &[])), "2 D:a C:SELECT 1 Z:I", "the other's are still its own");
+        assert_eq!(
+            world.ask(two, &run_prepared("t", &[])),
+            "2 D:a C:SELECT 1 Z:I",
+            "the other's are still its own"
+        );
         assert_eq!(prepare(&mut world, one, "s", "select b"), "1 Z:I");
         assert_eq!(world.ask(one, &run_prepared("s", &[])), "2 D:b C:SELECT 1 Z:I");
         world.everybody_leaves();
@@ -230,7 +241,10 @@ fn what_is_prepared_behind_discard_all_in_a_pipeline_stays() {
 fn a_stale_plan_is_healed_where_the_columns_are_asked_for_or_unknown() {
     let mut world = World::new(snapshot(1));
     let (told, untold) = (world.login(0), world.login(0));
-    assert_eq!(world.ask(told, &[parse("s", "select a-$1"), describe('S', "s"), sync()].concat()), "1 t T Z:I");
+    assert_eq!(
+        world.ask(told, &[parse("s", "select a-$1"), describe('S', "s"), sync()].concat()),
+        "1 t T Z:I"
+    );
     assert_eq!(prepare(&mut world, untold, "u", "select b-$1"), "1 Z:I");
     world.version += 1;
     let with_columns = [bind("", "s", &["1"]), describe('P', ""), execute("", 0), sync()].concat();
@@ -238,7 +252,11 @@ fn a_stale_plan_is_healed_where_the_columns_are_asked_for_or_unknown() {
     assert_eq!(world.ask(untold, &run_prepared("u", &["1"])), "2 D:b-1 C:SELECT 1 Z:I", "never told");
     world.version += 1;
     assert_eq!(world.ask(told, &run_prepared("s", &["2"])), "E:0A000 Z:I", "it would misread the rows");
-    assert_eq!(world.ask(told, &run_prepared("s", &["3"])), "2 D:a-3 C:SELECT 1 Z:I", "prepared anew by then");
+    assert_eq!(
+        world.ask(told, &run_prepared("s", &["3"])),
+        "2 D:a-3 C:SELECT 1 Z:I",
+        "prepared anew by then"
+    );
     world.version += 1;
     assert_eq!(world.query(told, "begin"), "C:BEGIN Z:T");
     assert_eq!(world.ask(told, &with_columns), "E:0A000 Z:E", "in a transaction nothing can be healed");
@@ -251,7 +269,10 @@ fn a_stale_plan_is_healed_where_the_columns_are_asked_for_or_unknown() {
 fn a_statement_that_is_missing_on_its_server_is_healed() {
     let mut world = World::new(snapshot(1));
     let client = world.login(0);
-    assert_eq!(world.ask(client, &[parse("s", "select a-$1"), describe('S', "s"), sync()].concat()), "1 t T Z:I");
+    assert_eq!(
+        world.ask(client, &[parse("s", "select a-$1"), describe('S', "s"), sync()].concat()),
+        "1 t T Z:I"
+    );
     world.disturb(0, |session| session.forget_statements());
     assert_eq!(world.ask(client, &run_prepared("s", &["1"])), "2 D:a-1 C:SELECT 1 Z:I");
     world.disturb(0, |session| session.forget_statements());
@@ -290,7 +311,8 @@ fn statements_made_by_sql_work_on_the_server_where_they_are() {
     assert_eq!(world.ask(client, &run_prepared("mine", &[])), "2 D:mine C:SELECT 1 Z:I");
     assert_eq!(world.ask(client, &run_prepared("", &[])), "E:26000 Z:I");
     assert_eq!(world.query(client, "select still"), "T D:still C:SELECT 1 Z:I");
-    let text = |at: usize| [parse("", &format!("select {at}")), bind("", "", &[]), execute("", 0), sync()].concat();
+    let text =
+        |at: usize| [parse("", &format!("select {at}")), bind("", "", &[]), execute("", 0), sync()].concat();
     for at in 0..3 {
         assert_eq!(world.ask(client, &text(at)), format!("1 2 D:{at} C:SELECT 1 Z:I"));
     }

@@ -17,10 +17,15 @@ fn world_with(size: u32, change: impl FnOnce(&mut PoolSettings)) -> World {
 }
 
 fn error_of(replies: &[Reply]) -> String {
-    replies.iter().find_map(|r| match r {
-        Reply::Error { code, message, detail, hint, .. } => Some(format!("{code} {message} | {detail} | {hint}")),
-        _ => None,
-    }).unwrap_or_default()
+    replies
+        .iter()
+        .find_map(|r| match r {
+            Reply::Error { code, message, detail, hint, .. } => {
+                Some(format!("{code} {message} | {detail} | {hint}"))
+            }
+            _ => None,
+        })
+        .unwrap_or_default()
 }
 
 #[test]
@@ -35,7 +40,12 @@ fn the_queue_timeout_is_an_error_and_the_client_stays() {
     world.run_for(40 * MS);
     let told = world.take(waits);
     let text = error_of(&told);
-    assert!(text.starts_with("53300") && text.contains("pool.queue_timeout") && text.contains("1 of 1 servers open"), "{text}");
+    assert!(
+        text.starts_with("53300")
+            && text.contains("pool.queue_timeout")
+            && text.contains("1 of 1 servers open"),
+        "{text}"
+    );
     assert_eq!(told.last(), Some(&Reply::Ready('I')));
     world.run_for(2_000 * MS);
     assert_eq!(world.query(waits, "select y"), "T D:y C:SELECT 1 Z:I");
@@ -49,7 +59,10 @@ fn the_queue_timeout_of_a_batch_fails_up_to_its_sync() {
     let (busy, waits) = (world.login(0), world.login(0));
     world.send(busy, &query("sleep 800000 x"));
     world.run_for(MS);
-    world.send(waits, &[parse("", "select y"), bind("", "", &[]), execute("", 0), sync(), query("select z")].concat());
+    world.send(
+        waits,
+        &[parse("", "select y"), bind("", "", &[]), execute("", 0), sync(), query("select z")].concat(),
+    );
     world.run_for(5_000 * MS);
     assert_eq!(world.brief(waits), "E:53300 Z:I T D:z C:SELECT 1 Z:I");
     world.everybody_leaves();
@@ -86,7 +99,11 @@ fn the_query_timeout_lets_the_database_cancel_the_query() {
     assert!((300 * MS..330 * MS).contains(&took), "{took}");
     assert_eq!(world.query(client, "sleep 200000 y"), "T D:y C:SELECT 1 Z:I");
     assert_eq!(world.query(client, "begin"), "C:BEGIN Z:T");
-    assert_eq!(world.query(client, "sleep 5000000 x"), "E:57014 Z:E", "the transaction is the database's to fail");
+    assert_eq!(
+        world.query(client, "sleep 5000000 x"),
+        "E:57014 Z:E",
+        "the transaction is the database's to fail"
+    );
     assert_eq!(world.query(client, "rollback"), "C:ROLLBACK Z:I");
     assert_eq!(world.lines.len(), 1, "the server lives on");
     world.everybody_leaves();
@@ -186,7 +203,11 @@ fn an_idle_client_is_let_go_and_a_busy_one_is_not() {
         world.run_for(2_000 * MS);
         assert_eq!(world.query(busy, "select x"), "T D:x C:SELECT 1 Z:I");
     }
-    assert!(world.clients[idle].is_closed && !world.clients[busy].is_closed && !world.clients[in_transaction].is_closed);
+    assert!(
+        world.clients[idle].is_closed
+            && !world.clients[busy].is_closed
+            && !world.clients[in_transaction].is_closed
+    );
     assert_eq!(world.brief(idle), "F:57P05");
     world.everybody_leaves();
 }
@@ -248,7 +269,10 @@ fn a_queue_timeout_names_the_real_cause() {
     world.send(client, &query("select x"));
     world.run_for(1_100 * MS);
     let text = error_of(&world.take(client));
-    assert!(text.contains("the database system is starting up") && text.contains("pool.queue_timeout"), "{text}");
+    assert!(
+        text.contains("the database system is starting up") && text.contains("pool.queue_timeout"),
+        "{text}"
+    );
     assert!(!world.clients[client].is_closed);
     world.doors.clear();
     world.run_for(3_000 * MS);
