@@ -168,7 +168,11 @@ impl PoolShared {
         Arc::new(PoolShared {
             servers: Budget::new(setting, size),
             shares: (0..workers)
-                .map(|_| Share { idle: AtomicU32::new(0), waiting: AtomicU32::new(0), oldest_wait: AtomicU64::new(u64::MAX) })
+                .map(|_| Share {
+                    idle: AtomicU32::new(0),
+                    waiting: AtomicU32::new(0),
+                    oldest_wait: AtomicU64::new(u64::MAX),
+                })
                 .collect(),
             opening: AtomicBool::new(false),
             retry_at: AtomicU64::new(0),

@@ -274,8 +274,7 @@ impl Relay {
             ClientState::Waiting { .. } | ClientState::Skipping => true,
         };
         if may_leave {
-            let complaint =
-                Complaint::fatal(Code::Shutdown, crate::pool::SHUTTING_DOWN);
+            let complaint = Complaint::fatal(Code::Shutdown, crate::pool::SHUTTING_DOWN);
             self.end_client(id, ClientEnd::Drained, Some(complaint));
         }
     }

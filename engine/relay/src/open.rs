@@ -316,7 +316,12 @@ impl Relay {
         let lasting = sqlstate.is_some_and(|state| is_lasting(&state));
         let is_plain = !server.tls;
         let route = &self.pools[at.0 as usize].route;
-        if lasting && is_plain && only_for.is_none() && route.endpoint.tls.mode == SslMode::Allow && !shared.wants_tls() {
+        if lasting
+            && is_plain
+            && only_for.is_none()
+            && route.endpoint.tls.mode == SslMode::Allow
+            && !shared.wants_tls()
+        {
             // Spec: libpq's sslmode=allow: clear text first, TLS when that is refused.
             shared.set_wants_tls();
             self.lose_server(id, ServerEnd::LoginFailed);
@@ -470,7 +475,9 @@ impl Relay {
         self.servers[id].state = State::Raw(client_id);
         self.say_welcome(client_id, settings, None);
         let client = &mut self.clients[client_id];
-        if let client::State::Welcome(mut login) = std::mem::replace(&mut client.state, client::State::Raw(id)) {
+        if let client::State::Welcome(mut login) =
+            std::mem::replace(&mut client.state, client::State::Raw(id))
+        {
             client.put_input(login.handshake.take_rest());
         }
         let sent_before = client.take_input();

@@ -76,8 +76,16 @@ impl Routes {
             shared.named(Level::DatabaseServers, &database.name, database.max_servers);
         }
         for user in &snapshot.users {
-            shared.named(Level::UserClients, &user.name, or(user.max_clients, snapshot.limits.clients_per_user));
-            shared.named(Level::UserServers, &user.name, or(user.max_servers, snapshot.limits.servers_per_user));
+            shared.named(
+                Level::UserClients,
+                &user.name,
+                or(user.max_clients, snapshot.limits.clients_per_user),
+            );
+            shared.named(
+                Level::UserServers,
+                &user.name,
+                or(user.max_servers, snapshot.limits.servers_per_user),
+            );
         }
         let endpoints = snapshot.endpoints.iter().cloned().map(Arc::new).collect();
         Ok(Arc::new(Routes { snapshot, databases, users, endpoints, answers: Mutex::default() }))

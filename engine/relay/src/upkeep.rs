@@ -135,7 +135,12 @@ impl Relay {
     fn keep_warm(&mut self, at: PoolId) -> Time {
         let pool = &self.pools[at.0 as usize];
         let least = pool.route.settings.min_size.min(pool.route.settings.size);
-        if least == 0 || pool.is_gone || pool.is_paused() || self.is_draining() || pool.shared.servers.used() >= least {
+        if least == 0
+            || pool.is_gone
+            || pool.is_paused()
+            || self.is_draining()
+            || pool.shared.servers.used() >= least
+        {
             return Time::NEVER;
         }
         self.open_server(at);

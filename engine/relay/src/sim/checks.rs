@@ -9,7 +9,11 @@ impl World {
     /// Places taken and servers that exist are the same number, and no limit is passed.
     pub(super) fn check_counts(&self) {
         let here: usize = self.desks.iter().map(|desk| desk.relay.server_count()).sum();
-        assert_eq!(self.shared.servers.used() as usize, here + self.travelling, "places taken in limits.servers");
+        assert_eq!(
+            self.shared.servers.used() as usize,
+            here + self.travelling,
+            "places taken in limits.servers"
+        );
         for budget in [&self.shared.servers, &self.shared.clients, &self.shared.logins] {
             assert!(budget.limit() == 0 || budget.used() <= budget.limit(), "{} is over", budget.setting);
         }
