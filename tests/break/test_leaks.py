@@ -1,6 +1,6 @@
 """After ten thousand random sessions every counter is back at zero and memory is flat.
 
-Run by pytest.
+What each session is answered is not looked at here: `test_isolation` does that. Run by pytest.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """asyncpg with its statement cache on, behind a pool in transaction mode: nothing to switch off.
 
-python asyncpg_pool.py postgresql://app@127.0.0.1:6432/shop
+It knows nothing of maitred; the tests run it, and you can:
+
+    python asyncpg_pool.py postgresql://app@127.0.0.1:6432/shop
 """
 
 import asyncio

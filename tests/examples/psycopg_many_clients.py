@@ -1,6 +1,8 @@
 """Fifty clients share the servers of one small pool, each in transactions of its own.
 
-python psycopg_many_clients.py "host=127.0.0.1 port=6432 user=app dbname=shop"
+It knows nothing of maitred; the tests run it, and you can:
+
+    python psycopg_many_clients.py "host=127.0.0.1 port=6432 user=app dbname=shop"
 """
 
 import asyncio

@@ -1,6 +1,8 @@
 """A transaction whose server dies fails with 08006; the connection stays, so run it again.
 
-python retry_after_a_lost_server.py "host=127.0.0.1 port=6432 user=app dbname=shop"
+It knows nothing of maitred; the tests run it, and you can:
+
+    python retry_after_a_lost_server.py "host=127.0.0.1 port=6432 user=app dbname=shop"
 """
 
 import sys

@@ -21,7 +21,8 @@ pub struct Engine {
 }
 
 fn read_snapshot(snapshot: &Bound<'_, PyAny>) -> PyResult<Snapshot> {
-    pythonize::depythonize(snapshot).map_err(|error| refused(format!("the snapshot does not fit the engine: {error}")))
+    pythonize::depythonize(snapshot)
+        .map_err(|error| refused(format!("the snapshot does not fit the engine: {error}")))
 }
 
 #[pymethods]

@@ -42,12 +42,19 @@ pub fn needs_connections(what: &str) -> bool {
 pub fn to_list(py: Python<'_>, what: &str, reports: Vec<WorkerReport>) -> PyResult<Py<PyAny>> {
     match what {
         "pools" => rows(py, &pools(reports)),
-        "clients" => rows(py, &reports.into_iter().flat_map(|report| report.relay.clients).collect::<Vec<_>>()),
-        "servers" => rows(py, &reports.into_iter().flat_map(|report| report.relay.servers).collect::<Vec<_>>()),
+        "clients" => {
+            rows(py, &reports.into_iter().flat_map(|report| report.relay.clients).collect::<Vec<_>>())
+        }
+        "servers" => {
+            rows(py, &reports.into_iter().flat_map(|report| report.relay.servers).collect::<Vec<_>>())
+        }
         "stats" => rows(py, &stats(&reports).into_values().map(|(row, _)| row).collect::<Vec<_>>()),
         "waits" => {
             let waits = stats(&reports).into_iter();
-            let waits = waits.map(|(database, (_, buckets))| WaitsRow { database, buckets: buckets.into_iter().collect() });
+            let waits = waits.map(|(database, (_, buckets))| WaitsRow {
+                database,
+                buckets: buckets.into_iter().collect(),
+            });
             rows(py, &waits.collect::<Vec<_>>())
         }
         "counters" => rows(py, &counters(&reports)),
@@ -93,7 +100,16 @@ fn stats(reports: &[WorkerReport]) -> BTreeMap<String, (StatsRow, BTreeMap<u64, 
             ($($field:ident),*) => { $(sum.$field += row.$field;)* };
         }
         add!(leases, transactions, queries, received_bytes, sent_bytes, transaction_us, query_us, wait_us);
-        add!(client_parses, server_parses, binds, logins, client_errors, queue_timeouts, queue_refusals, healed);
+        add!(
+            client_parses,
+            server_parses,
+            binds,
+            logins,
+            client_errors,
+            queue_timeouts,
+            queue_refusals,
+            healed
+        );
         for (upper, count) in &row.waits {
             *waits.entry(*upper).or_default() += count;
         }

@@ -412,9 +412,7 @@ impl HandshakeOut {
             _ => {
                 let message = "server offers no SASL mechanism that maitred speaks";
                 let hint = "maitred speaks SCRAM-SHA-256 and, over TLS, SCRAM-SHA-256-PLUS.";
-                self.report(ServerStep::Failed(
-                    Complaint::error(Code::NotAuthorized, message).hint(hint),
-                ));
+                self.report(ServerStep::Failed(Complaint::error(Code::NotAuthorized, message).hint(hint)));
                 return Ok(());
             }
         };

@@ -64,7 +64,10 @@ pub enum Tag {
 #[inline]
 pub fn tag_of(message: &[u8]) -> Tag {
     // Why: nearly every tag is told apart by its first byte.
-    if message.len() < frame::HEADER + 8 || message[frame::HEADER] != b'D' || message[0] != spec::COMMAND_COMPLETE {
+    if message.len() < frame::HEADER + 8
+        || message[frame::HEADER] != b'D'
+        || message[0] != spec::COMMAND_COMPLETE
+    {
         return Tag::Other;
     }
     match &message[frame::HEADER..] {
