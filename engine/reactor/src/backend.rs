@@ -6,7 +6,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use crate::epoll::Epoll;
 use crate::uring::Uring;
@@ -125,11 +125,11 @@ pub trait Backend {
     /// Sockets held, closed ones included while an operation on them is in flight. For leak tests.
     fn sockets(&self) -> usize;
 
-    /// Submit what is queued, wait for events at most `timeout` (None: for ever), append them.
+    /// Submit what is queued, wait for events until `deadline` or a little earlier (None: for ever), append them.
     ///
     /// # Errors
     /// Only faults of the back end itself; socket errors are events.
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()>;
+    fn wait(&mut self, deadline: Option<Instant>, events: &mut Vec<Event>) -> io::Result<()>;
 
     /// The bytes of a `Received`. Valid until the next call on the back end.
     fn chunk(&mut self, received: &Received) -> Chunk<'_>;
@@ -255,8 +255,8 @@ impl Backend for AnyBackend {
         either!(self, backend => backend.sockets())
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
-        either!(self, backend => backend.wait(timeout, events))
+    fn wait(&mut self, deadline: Option<Instant>, events: &mut Vec<Event>) -> io::Result<()> {
+        either!(self, backend => backend.wait(deadline, events))
     }
 
     #[inline]

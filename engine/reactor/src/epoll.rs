@@ -16,6 +16,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::alarm::Alarm;
 use crate::backend::{Backend, Chunk, Event, Received, SocketId, Waker};
 use crate::buffer::SpareBuffers;
 use crate::slots::Slots;
@@ -27,6 +28,7 @@ const ACCEPTS_PER_WAIT: usize = 64;
 /// Pause after running out of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 const WAKER: u64 = u64::MAX;
+const ALARM: u64 = u64::MAX - 1;
 
 const ALWAYS: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
 /// Why: level-triggered, so that what one turn leaves is reported again; exclusive, so that
@@ -68,6 +70,7 @@ const _: () = assert!(std::mem::size_of::<Socket>() <= 48);
 pub struct Epoll {
     epoll: OwnedFd,
     waker: Waker,
+    alarm: Alarm,
     sockets: Slots<Socket>,
     spare: SpareBuffers,
     scratch: Box<[u8]>,
@@ -102,12 +105,15 @@ impl Epoll {
         // SAFETY: just made, owned by nobody else.
         let epoll = unsafe { OwnedFd::from_raw_fd(epoll) };
         let waker = Waker::new()?;
-        // Why: the counter is never read back; each write is a new edge, which is all that is needed.
+        // Why: neither is ever read back; each write and each ring is a new edge, which is all that is needed.
         let interest = (libc::EPOLLIN | libc::EPOLLET) as u32;
         control(&epoll, libc::EPOLL_CTL_ADD, waker.0.as_raw_fd(), interest, WAKER)?;
+        let alarm = Alarm::new()?;
+        control(&epoll, libc::EPOLL_CTL_ADD, alarm.descriptor(), interest, ALARM)?;
         Ok(Self {
             epoll,
             waker,
+            alarm,
             sockets: Slots::new(),
             spare: SpareBuffers::new(),
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
@@ -175,8 +181,8 @@ impl Epoll {
         }
     }
 
-    /// Restart listeners whose pause is over; how long until the next one is due.
-    fn rested(&mut self) -> Option<Duration> {
+    /// Restart listeners whose pause is over; when the next one is due.
+    fn rested(&mut self) -> Option<Instant> {
         if self.resting.is_empty() {
             return None;
         }
@@ -186,7 +192,7 @@ impl Epoll {
         for (listener, _) in due {
             self.start_accept(listener);
         }
-        self.resting.iter().map(|&(_, at)| at - now).min()
+        self.resting.iter().map(|&(_, at)| at).min()
     }
 
     fn became_ready(&mut self, id: SocketId, flags: u32, events: &mut Vec<Event>) {
@@ -443,19 +449,14 @@ impl Backend for Epoll {
         self.sockets.taken()
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+    fn wait(&mut self, deadline: Option<Instant>, events: &mut Vec<Event>) -> io::Result<()> {
         self.sockets.turn();
-        let due = self.rested();
-        let timeout = match (timeout, due) {
+        let deadline = match (deadline, self.rested()) {
             (Some(given), Some(due)) => Some(given.min(due)),
             (given, due) => given.or(due),
         };
-        let milliseconds = if self.pending.is_empty() && self.again.is_empty() {
-            // Why: rounded up, or the last part of a millisecond would be spent in a busy loop.
-            timeout.map_or(-1, |time| time.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32)
-        } else {
-            0
-        };
+        let at_once = !self.pending.is_empty() || !self.again.is_empty() || self.alarm.set(deadline)?;
+        let milliseconds = if at_once { 0 } else { -1 };
         let mut ready = std::mem::take(&mut self.ready);
         // SAFETY: room for EVENTS_PER_WAIT events; the kernel says how many it wrote.
         let count = unsafe {
@@ -470,8 +471,10 @@ impl Backend for Epoll {
         unsafe { ready.set_len(count as usize) };
         for event in &ready {
             let (flags, word) = (event.events, event.u64);
-            if word != WAKER {
-                self.became_ready(id_of(word), flags, events);
+            match word {
+                WAKER => {}
+                ALARM => self.alarm.rang(),
+                _ => self.became_ready(id_of(word), flags, events),
             }
         }
         ready.clear();

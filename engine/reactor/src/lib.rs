@@ -3,6 +3,7 @@
 //! The only crate with unsafe code and system calls; it knows no protocol and decides no policy:
 //! `relay` does. `binding` calls `engine`; the rest serves `worker`.
 
+mod alarm;
 pub mod backend;
 mod buffer;
 mod certificate;

@@ -8,7 +8,7 @@ use std::os::fd::{IntoRawFd, OwnedFd};
 use std::time::Duration;
 
 use io_uring::squeue::Flags as EntryFlags;
-use io_uring::types::{CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::types::{CancelBuilder, Fd, Timespec};
 use io_uring::{cqueue, opcode, squeue, IoUring, Probe};
 
 use crate::backend::SocketId;
@@ -21,7 +21,6 @@ const COMPLETIONS: u32 = 8192;
 
 // From <linux/io_uring.h>; the crate keeps its `enter` flags private.
 const ENTER_GETEVENTS: u32 = 1;
-const ENTER_EXT_ARG: u32 = 1 << 3;
 const ENTER_NO_IOWAIT: u32 = 1 << 7;
 
 /// What a completion is about; the top four bits of its mark.
@@ -35,6 +34,7 @@ pub(crate) enum Kind {
     Wake = 4,
     /// A cancel or close that failed, because its target had just ended by itself.
     Aside = 5,
+    Alarm = 6,
 }
 
 impl Kind {
@@ -49,6 +49,7 @@ impl Kind {
             2 => Kind::Connect,
             3 => Kind::Accept,
             4 => Kind::Wake,
+            6 => Kind::Alarm,
             _ => Kind::Aside,
         }
     }
@@ -82,10 +83,10 @@ impl Ring {
         let mut probe = Probe::new();
         ring.submitter().register_probe(&mut probe)?;
         // Why: multishot receive came with 6.0 and cannot be asked for; zero-copy send came with it and can.
-        if !probe.is_supported(opcode::SendZc::CODE) || !ring.params().is_feature_ext_arg() {
+        if !probe.is_supported(opcode::SendZc::CODE) {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "io_uring before Linux 6.0"));
         }
-        let mut enter_flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
+        let mut enter_flags = ENTER_GETEVENTS;
         if ring.params().is_feature_no_iowait() {
             // Why: else an idle proxy shows as a machine waiting for its disks.
             enter_flags |= ENTER_NO_IOWAIT;
@@ -169,28 +170,24 @@ impl Ring {
     ///
     /// # Errors
     /// Faults of the ring itself.
-    pub(crate) fn wait(&mut self, timeout: Option<Duration>, at_once: bool) -> io::Result<()> {
+    pub(crate) fn wait(&mut self, at_once: bool) -> io::Result<()> {
         if !self.backlog.is_empty() {
             self.refill();
         }
-        let at_once = at_once || !self.backlog.is_empty() || timeout == Some(Duration::ZERO);
+        let at_once = at_once || !self.backlog.is_empty();
         let submissions = self.ring.submission().len() as u32;
-        let time = timeout.filter(|_| !at_once).map(Timespec::from);
-        let mut arguments = SubmitArgs::new();
-        if let Some(time) = &time {
-            arguments = arguments.timespec(time);
-        }
-        // SAFETY: EXT_ARG is set and `SubmitArgs` is what it asks for; it lives through the call.
+        let no_mask = None::<&libc::sigset_t>;
+        // SAFETY: no memory is passed.
         let entered = unsafe {
-            self.ring.submitter().enter(submissions, u32::from(!at_once), self.enter_flags, Some(&arguments))
+            self.ring.submitter().enter(submissions, u32::from(!at_once), self.enter_flags, no_mask)
         };
         match entered {
             Ok(_) => Ok(()),
-            // Why: time is up; a signal; too little memory just now. What was not submitted stays queued.
+            // Why: a signal; too little memory just now. What was not submitted stays queued.
             Err(error)
                 if matches!(
                     error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
+                    Some(libc::EINTR | libc::EBUSY | libc::EAGAIN | libc::ENOMEM)
                 ) =>
             {
                 Ok(())
@@ -247,7 +244,9 @@ mod tests {
     #[test]
     fn mark_carries_kind_and_index() {
         let id = SocketId { index: 0x0FFF_FFFE, generation: u32::MAX };
-        for kind in [Kind::Receive, Kind::Send, Kind::Connect, Kind::Accept, Kind::Wake, Kind::Aside] {
+        for kind in
+            [Kind::Receive, Kind::Send, Kind::Connect, Kind::Accept, Kind::Wake, Kind::Aside, Kind::Alarm]
+        {
             assert_eq!(Kind::of(mark(kind, id)), kind);
             assert_eq!(index_of(mark(kind, id)), id.index);
         }

@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use io_uring::types::Fd;
 use io_uring::{cqueue, opcode, squeue};
 
+use crate::alarm::Alarm;
 use crate::backend::{Backend, Chunk, Event, Received, SocketId, Waker};
 use crate::buffer::{ProvidedBuffers, SpareBuffers, GROUP};
 use crate::ring::{index_of, mark, Kind, Ring, NOBODY};
@@ -70,6 +71,7 @@ pub struct Uring {
     sockets: Slots<Socket>,
     spare: SpareBuffers,
     waker: Waker,
+    alarm: Alarm,
     /// Events that need no completion. Enter: commands. Leave: the next `wait`.
     pending: Vec<Event>,
     /// Listeners that ran out of descriptors, and when they try again.
@@ -96,21 +98,24 @@ impl Uring {
             sockets: Slots::new(),
             spare: SpareBuffers::new(),
             waker: Waker::new()?,
+            alarm: Alarm::new()?,
             pending: Vec::new(),
             resting: Vec::new(),
             harvest: Vec::new(),
             starved: false,
         };
-        uring.arm_waker();
+        uring.poll(uring.waker.0.as_raw_fd(), Kind::Wake);
+        uring.poll(uring.alarm.descriptor(), Kind::Alarm);
         Ok(uring)
     }
 
-    // Why: the counter is never read back; each write wakes the poll anew, which is all that is needed.
-    fn arm_waker(&mut self) {
-        let entry = opcode::PollAdd::new(Fd(self.waker.0.as_raw_fd()), libc::POLLIN as u32)
+    /// Be told of each wake or ring.
+    // Why: neither is ever read back; each comes anew to the poll, which is all that is needed.
+    fn poll(&mut self, descriptor: RawFd, kind: Kind) {
+        let entry = opcode::PollAdd::new(Fd(descriptor), libc::POLLIN as u32)
             .multi(true)
             .build()
-            .user_data(mark(Kind::Wake, NOBODY));
+            .user_data(mark(kind, NOBODY));
         self.push(entry);
     }
 
@@ -203,7 +208,13 @@ impl Uring {
             Kind::Accept => self.accepted(index, result, flags, events),
             Kind::Wake => {
                 if !cqueue::more(flags) {
-                    self.arm_waker();
+                    self.poll(self.waker.0.as_raw_fd(), Kind::Wake);
+                }
+            }
+            Kind::Alarm => {
+                self.alarm.rang();
+                if !cqueue::more(flags) {
+                    self.poll(self.alarm.descriptor(), Kind::Alarm);
                 }
             }
             Kind::Aside => {}
@@ -330,8 +341,8 @@ impl Uring {
         }
     }
 
-    /// Restart listeners whose pause is over; how long until the next one is due.
-    fn rested(&mut self) -> Option<Duration> {
+    /// Restart listeners whose pause is over; when the next one is due.
+    fn rested(&mut self) -> Option<Instant> {
         if self.resting.is_empty() {
             return None;
         }
@@ -341,7 +352,7 @@ impl Uring {
         for (listener, _) in due {
             self.start_accept(listener);
         }
-        self.resting.iter().map(|&(_, at)| at - now).min()
+        self.resting.iter().map(|&(_, at)| at).min()
     }
 }
 
@@ -473,15 +484,15 @@ impl Backend for Uring {
         self.sockets.taken()
     }
 
-    fn wait(&mut self, timeout: Option<Duration>, events: &mut Vec<Event>) -> io::Result<()> {
+    fn wait(&mut self, deadline: Option<Instant>, events: &mut Vec<Event>) -> io::Result<()> {
         self.sockets.turn();
         self.ring.enable()?;
-        let due = self.rested();
-        let timeout = match (timeout, due) {
+        let deadline = match (deadline, self.rested()) {
             (Some(given), Some(due)) => Some(given.min(due)),
             (given, due) => given.or(due),
         };
-        self.ring.wait(timeout, !self.pending.is_empty())?;
+        let at_once = !self.pending.is_empty() || self.alarm.set(deadline)?;
+        self.ring.wait(at_once)?;
         let mut harvest = std::mem::take(&mut self.harvest);
         self.ring.harvest(&mut harvest);
         for completion in &harvest {

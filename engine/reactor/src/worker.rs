@@ -14,6 +14,7 @@ mod cancel;
 mod connecting;
 mod encrypted;
 mod mailbox;
+mod patience;
 
 use std::collections::HashMap;
 use std::net::Shutdown;
@@ -31,6 +32,7 @@ use socket2::SockRef;
 use self::address::borrow;
 use self::connecting::Lookup;
 use self::encrypted::TLS_HANDSHAKE;
+use self::patience::Patience;
 use crate::backend::{AnyBackend, Backend, Chunk, Event, Received, SocketId};
 use crate::errand::Errands;
 use crate::mail::{EventQueue, Peer, TlsSetup, WorkerMail};
@@ -76,6 +78,7 @@ pub struct Worker {
     deadlines: Vec<(Time, SocketId)>,
     actions: Vec<Action>,
     plaintext: Vec<u8>,
+    patience: Patience,
     loops: u64,
     is_stopping: bool,
     has_drained: bool,
@@ -102,6 +105,7 @@ impl Worker {
             deadlines: Vec::new(),
             actions: Vec::new(),
             plaintext: Vec::new(),
+            patience: Patience::default(),
             loops: 0,
             is_stopping: false,
             has_drained: false,
@@ -115,16 +119,14 @@ impl Worker {
 
     /// Run until told to stop.
     pub fn run(mut self) {
-        prefer_batches();
         self.relay.prepare_pools();
         let mut events = Vec::new();
         let mut ticked = Time(0);
         let mut next_tick = Time(0);
         while !self.is_stopping {
-            let now = self.now();
-            let sleep = Duration::from_micros(next_tick.since(now));
-            let sleep = (next_tick != Time::NEVER).then_some(sleep);
-            if let Err(error) = self.backend.wait(sleep, &mut events) {
+            let deadline =
+                (next_tick != Time::NEVER).then(|| self.started + Duration::from_micros(next_tick.0));
+            if let Err(error) = self.backend.wait(deadline, &mut events) {
                 // The back end itself failed; nothing can be served without it.
                 eprintln!("maitred: worker {}: {} failed: {error}", self.id.0, self.backend.name());
                 return;
@@ -138,6 +140,7 @@ impl Worker {
             if ticked.since(Time(0)) == 0 || now.since(ticked) >= TICK_US || now >= next_tick {
                 next_tick = self.relay.tick(now).min(self.tick_sockets(now));
                 ticked = now;
+                self.patience.observe(self.relay.busy_servers());
             } else {
                 // Something happened since the last look: look again soon, once for all of it.
                 next_tick = next_tick.min(ticked + TICK_US);
@@ -381,15 +384,4 @@ impl Worker {
             self.on_written(now, id, Ok(()));
         }
     }
-}
-
-/// Ask the scheduler not to let us interrupt whoever runs.
-///
-/// Why: woken for each event at once, a worker goes through its loop for one event at a time; when
-/// it waits its turn, it finds several and pays for the loop once.
-/// Measured: bench, CPU per query at 32 and 200 clients, a quarter to a third less with io_uring.
-fn prefer_batches() {
-    let parameters = libc::sched_param { sched_priority: 0 };
-    // SAFETY: a valid structure; a kernel that refuses leaves the thread as it was.
-    unsafe { libc::sched_setscheduler(0, libc::SCHED_BATCH, &parameters) };
 }

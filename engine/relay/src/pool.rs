@@ -108,6 +108,11 @@ impl Relay {
         at
     }
 
+    /// Servers that are not free just now.
+    pub fn busy_servers(&self) -> usize {
+        self.pools.iter().map(|pool| (pool.servers as usize).saturating_sub(pool.idle.len())).sum()
+    }
+
     /// Lend a server to `client`, or put it in the queue.
     pub(crate) fn lend(&mut self, id: ClientId) -> Lent {
         if self.clients[id].is_misplaced {

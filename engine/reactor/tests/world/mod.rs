@@ -65,7 +65,7 @@ impl World {
     /// Wait once and note what happened.
     pub fn turn(&mut self, timeout: Duration) {
         let mut events = std::mem::take(&mut self.events);
-        self.backend.wait(Some(timeout), &mut events).unwrap();
+        self.backend.wait(Some(Instant::now() + timeout), &mut events).unwrap();
         for event in events.drain(..) {
             self.note(event);
         }
