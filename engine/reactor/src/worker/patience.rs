@@ -1,0 +1,66 @@
+//! Whether the scheduler may let a worker wait for its turn.
+//!
+//! Asks for nothing else of the machine and looks at no socket. Called by `worker` at each tick.
+
+/// Busy servers, as an average, from which on a worker is patient, and below which it no longer is.
+///
+/// Why two: a load near the edge would change the policy at every tick.
+const PATIENT_FROM: usize = 8;
+const HASTY_BELOW: usize = 4;
+
+/// The average moves by this part of the difference at each tick.
+const INERTIA: usize = 8;
+
+/// How a worker is scheduled; hasty as every thread is at first.
+///
+/// Why patient: woken for each event at once, a worker goes through its loop for one event at a time;
+/// when it waits its turn, it finds several and pays for the loop once.
+/// Measured: bench, CPU per query at 32 and 200 clients, a quarter to a third less with io_uring.
+/// Why not always: with few clients there is never more than one event, and each would wait for whatever
+/// else the machine has to do. Measured: one client beside compilers on all cores, 290 queries/s if
+/// patient, 17,000 if hasty.
+#[derive(Default)]
+pub(super) struct Patience {
+    is_patient: bool,
+    /// Times `INERTIA`.
+    busy: usize,
+}
+
+impl Patience {
+    /// So many servers are at work just now.
+    pub(super) fn observe(&mut self, busy: usize) {
+        self.busy = self.busy - self.busy / INERTIA + busy;
+        let least = if self.is_patient { HASTY_BELOW } else { PATIENT_FROM };
+        let is_patient = self.busy >= least * INERTIA;
+        if is_patient != self.is_patient {
+            self.is_patient = is_patient;
+            schedule(if is_patient { libc::SCHED_BATCH } else { libc::SCHED_OTHER });
+        }
+    }
+}
+
+fn schedule(policy: i32) {
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: a valid structure; a kernel that refuses leaves the thread as it was.
+    unsafe { libc::sched_setscheduler(0, policy, &parameters) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patient_under_load_and_hasty_again_when_it_is_over() {
+        let mut patience = Patience::default();
+        let mut ticks_until = |busy: usize, wanted: bool| {
+            (0..1000).find(|_| {
+                patience.observe(busy);
+                patience.is_patient == wanted
+            })
+        };
+        assert_eq!(ticks_until(1, true), None);
+        assert!(ticks_until(20, true).is_some_and(|ticks| ticks > 1), "one glimpse is not a load");
+        assert_eq!(ticks_until(5, false), None, "between the two nothing changes");
+        assert!(ticks_until(1, false).is_some());
+    }
+}
