@@ -51,6 +51,16 @@ def eventually(
         time.sleep(every_s)
 
 
+def settled(probe: Callable[[], T], *, for_s: float = 0.5) -> T:
+    """Return what `probe` returns once that has stayed the same for a while."""
+    seen, since = probe(), time.monotonic()
+    while time.monotonic() - since < for_s:
+        time.sleep(0.05)
+        if (now := probe()) != seen:
+            seen, since = now, time.monotonic()
+    return seen
+
+
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that nobody uses at this moment."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

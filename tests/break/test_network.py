@@ -12,7 +12,7 @@ from collections.abc import Callable
 from fix_maitred import Maitred
 from fix_network import Link
 from fix_postgres import Postgres
-from fix_processes import eventually
+from fix_processes import eventually, settled
 from fix_wire import Wire, query, startup, tags
 
 
@@ -168,7 +168,8 @@ def test_many_short_cuts_leave_nothing_behind(
 ) -> None:
     maitred = make_maitred({"pool": {"size": 3}})
     road = link(maitred.port)
-    before = maitred.descriptors()
+    # The watch over the files of the configuration opens its descriptors a moment after the start.
+    before = settled(maitred.descriptors)
     for turn in range(10):
         clients = [Wire(road.address) for _ in range(10)]
         for number, client in enumerate(clients):
