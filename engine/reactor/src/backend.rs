@@ -106,6 +106,11 @@ pub trait Backend {
         None
     }
 
+    /// Are sends handed to the kernel by the next `wait`, all together?
+    fn sends_later(&self) -> bool {
+        false
+    }
+
     /// Stop reading. A little that was already on its way may still arrive.
     fn pause(&mut self, socket: SocketId);
 
@@ -229,6 +234,10 @@ impl Backend for AnyBackend {
     #[inline]
     fn send_now(&mut self, socket: SocketId, buffer: Vec<u8>) -> Option<Vec<u8>> {
         either!(self, backend => backend.send_now(socket, buffer))
+    }
+
+    fn sends_later(&self) -> bool {
+        either!(self, backend => backend.sends_later())
     }
 
     fn pause(&mut self, socket: SocketId) {

@@ -416,6 +416,10 @@ impl Backend for Uring {
         self.start_send(id.index);
     }
 
+    fn sends_later(&self) -> bool {
+        true
+    }
+
     fn pause(&mut self, id: SocketId) {
         let Some(socket) = self.sockets.live(id) else {
             return;

@@ -126,6 +126,10 @@ impl Worker {
         while !self.is_stopping {
             let deadline =
                 (next_tick != Time::NEVER).then(|| self.started + Duration::from_micros(next_tick.0));
+            if self.backend.sends_later() {
+                let started = self.started;
+                self.patience.give_way(|| Time(started.elapsed().as_micros() as u64));
+            }
             if let Err(error) = self.backend.wait(deadline, &mut events) {
                 // The back end itself failed; nothing can be served without it.
                 eprintln!("maitred: worker {}: {} failed: {error}", self.id.0, self.backend.name());
