@@ -283,7 +283,8 @@ pub fn ends(socket: BorrowedFd<'_>) -> io::Result<(End, End)> {
     Ok((end(&socket.peer_addr()?), end(&socket.local_addr()?)))
 }
 
-fn end(address: &SockAddr) -> End {
+/// An address as operators read it.
+pub fn end(address: &SockAddr) -> End {
     match address.as_socket() {
         // Why: an IPv4 client of a dual-stack listener is an IPv4 client to everybody who reads of it.
         Some(address) => (address.ip().to_canonical().to_string(), address.port()),

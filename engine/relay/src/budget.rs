@@ -117,7 +117,10 @@ pub struct Welcome {
 }
 
 /// One worker's share of a pool, published for the others.
+///
+/// Why aligned: each worker writes its own at every lease; on one cache line they would slow each other.
 #[derive(Debug)]
+#[repr(align(128))]
 pub struct Share {
     pub idle: AtomicU32,
     pub waiting: AtomicU32,

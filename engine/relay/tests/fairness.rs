@@ -27,7 +27,7 @@ fn within_a_worker_the_order_of_arrival_is_exact() {
 }
 
 /// The grain within which the order across workers is not kept, as `pool` has it.
-const FAIRNESS_GRAIN_US: u64 = 2_000;
+const FAIRNESS_GRAIN_US: u64 = 500;
 
 #[test]
 fn across_workers_nobody_is_overtaken_by_more_than_the_grain() {

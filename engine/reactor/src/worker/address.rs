@@ -20,7 +20,7 @@ pub(super) fn ends_in_text(backend: &AnyBackend, id: SocketId) -> (String, Strin
 }
 
 pub(super) fn peer_address(raw: RawFd) -> String {
-    listen::ends(borrow(raw)).map(|(peer, _)| in_text(peer)).unwrap_or_default()
+    peer_of(raw).map(|peer| in_text(listen::end(&peer))).unwrap_or_default()
 }
 
 pub(super) fn peer_of(raw: RawFd) -> io::Result<SockAddr> {
