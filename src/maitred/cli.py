@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,20 @@ from maitred.errors import ConfigInvalid, EngineRefused
 from maitred.prepare import Source, prepare
 
 _OK, _FAILED, _USAGE = 0, 1, 2
+# As a shell reports a program that ended by SIGPIPE.
+_READER_LEFT = 141
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     options = parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        status = int(options.run(options))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Why: the reader (`| head`) has what it wanted; at its end Python would flush once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _READER_LEFT
     except ConfigInvalid as error:
         for problem in error.problems:
             print(problem, file=sys.stderr)
@@ -36,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _FAILED
     except KeyboardInterrupt:
         return 130
+    return status
 
 
 def parser() -> argparse.ArgumentParser:

@@ -70,6 +70,17 @@ def _sentences(text: str) -> int:
     return len(re.findall(r"[.;:!?)](?=\s|$)", text))
 
 
+# The worker's very last words, and a failed scenario's seed.
+PRINTERS = {"engine/reactor/src/worker.rs", "engine/relay/src/sim.rs"}
+
+
+@pytest.mark.parametrize("path", _files("engine/*/src/**/*.rs"), ids=_name)
+def test_the_engine_prints_nothing(path: Path) -> None:
+    # Why: what it would print may hold somebody's statement; what is to be told is an event.
+    found = re.findall(r"\b(?:e?print(?:ln)?|dbg|todo|unimplemented)!", path.read_text())
+    assert len(found) <= (_name(path) in PRINTERS)
+
+
 @pytest.mark.parametrize("path", _files("src/**/*.py"), ids=_name)
 def test_a_function_fits_a_screen(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):

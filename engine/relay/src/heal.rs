@@ -105,10 +105,6 @@ impl Relay {
         let now = self.now;
         let Some(statement) = self.statement_table.known(key) else { return false };
         let server = &mut self.servers[id];
-        eprintln!(
-            "HEAL {} {:?} {:?} un={} owed={:?}",
-            is_harmless, server.replay, server.transaction, server.unsynced, server.owed
-        );
         if !server.may_replay(!is_harmless) {
             return false;
         }

@@ -52,8 +52,6 @@ pub struct Pool {
     /// Servers on this worker, in whatever state.
     pub servers: u32,
     pub counters: PoolCounters,
-    /// Since when it has been neither used nor needed.
-    pub unused_since: Time,
 }
 
 /// The answer to `lend`.
@@ -104,7 +102,6 @@ impl Relay {
             is_gone: false,
             servers: 0,
             counters: PoolCounters::default(),
-            unused_since: self.now,
         });
         at
     }
