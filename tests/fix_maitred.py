@@ -25,7 +25,7 @@ import psycopg
 import pytest
 
 from fix_postgres import Postgres, temporary_folder
-from fix_processes import eventually, free_port, open_descriptors, resident_bytes, start_bound
+from fix_processes import eventually, free_ports, open_descriptors, resident_bytes, start_bound
 from fix_wire import Closed, Wire
 
 MODES = ("transaction", "session", "statement")
@@ -39,8 +39,7 @@ class Maitred:
     def __init__(self, config: dict[str, Any], *, backend: str, workers: int = 1) -> None:
         self.folder = temporary_folder()
         self.folder.chmod(0o755)
-        self.port = free_port()
-        self.admin_port = free_port()
+        self.port, self.admin_port = free_ports(2)
         self.backend = backend
         self.config = copy.deepcopy(config)
         listen = self.config.setdefault("listen", {})
@@ -73,8 +72,11 @@ class Maitred:
         assert self.process is not None
         if self.process.poll() is not None:
             pytest.fail(f"maitred ended with {self.process.returncode}:\n{self.log_text()}")
+        # Why asked first: after kill -9 the kernel may hold the old listeners a moment longer.
+        if self.config["listen"].get("admin") and self.http("/readyz")[0] != 200:
+            return False
         if "127.0.0.1" not in str(self.config["listen"]["postgres"]):
-            return self.http("/readyz")[0] == 200
+            return True
         try:
             socket.create_connection(self.address, timeout=1).close()
         except OSError:

@@ -6,6 +6,7 @@ Called by the other `fix_*` plug-ins and by tests that need a deadline.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -63,10 +64,19 @@ def settled(probe: Callable[[], T], *, for_s: float = 0.5) -> T:
 
 def free_port(host: str = "127.0.0.1") -> int:
     """A TCP port that nobody uses at this moment."""
+    return free_ports(1, host)[0]
+
+
+def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
+    """As many TCP ports, no two the same."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.bind((host, 0))
-        return probe.getsockname()[1]
+    with contextlib.ExitStack() as held:
+        probes = [
+            held.enter_context(socket.socket(family, socket.SOCK_STREAM)) for _ in range(count)
+        ]
+        for probe in probes:
+            probe.bind((host, 0))
+        return [probe.getsockname()[1] for probe in probes]
 
 
 def has_ipv6() -> bool:

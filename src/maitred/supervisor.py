@@ -69,6 +69,9 @@ class Supervisor:
         Raises:
             ConfigInvalid, EngineRefused: it could not start.
         """
+        loop = asyncio.get_running_loop()
+        # Why first: a signal during the start ends what was started, in order; nothing is cut off.
+        self._listen_to_signals(loop)
         snapshot = await self._revisions.first()
         config = self.config
         log.set_up(level=config.log_level, form=config.log_format)
@@ -76,11 +79,9 @@ class Supervisor:
             log.write(logging.WARNING, warning)
         engine = Engine(snapshot, workers=config.workers, backend=config.backend)
         self._engine_or_none = engine
-        loop = asyncio.get_running_loop()
         try:
             admin = await self._http.start(config.admin) if config.admin else None
             engine.watch(loop, self._on_event)
-            self._listen_to_signals(loop)
             self._spawn(self._watch_files())
             self._spawn(self._sample())
             self._enter(Phase.RUNNING)

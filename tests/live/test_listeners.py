@@ -13,7 +13,7 @@ import pytest
 
 from fix_maitred import Maitred
 from fix_postgres import Postgres
-from fix_processes import free_port, has_ipv6
+from fix_processes import free_ports, has_ipv6
 from fix_wire import Wire
 
 NEEDS_IPV6 = pytest.mark.skipif(not has_ipv6(), reason="no ::1 here")
@@ -27,7 +27,7 @@ def asks(address: tuple[str, int] | str, **options: object) -> str | None:
 
 def test_several_listeners_of_every_kind(make_maitred: object) -> None:
     one = make_maitred(start=False)
-    ports = [free_port(), free_port()]
+    ports = free_ports(2)
     wanted = [f"127.0.0.1:{port}" for port in ports] + [f"unix:{one.folder}:{ports[0]}"]
     if has_ipv6():
         wanted.append(f"[::1]:{ports[1]}")
