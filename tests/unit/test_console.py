@@ -42,6 +42,17 @@ STATS = {
 REPORTS: dict[str, list[dict[str, Any]]] = {
     "pools": [POOL],
     "clients": [SOCKET | {"wait_us": 1_500_000, "server": 9, "replication": None}],
+    "pins": [
+        {
+            "client": 7,
+            "server": 9,
+            "user": "app",
+            "database": "shop",
+            "since_us": 61_000_000,
+            "reasons": ["advisory lock"],
+            "shape": "SELECT pg_advisory_lock(?)",
+        },
+    ],
     "servers": [SOCKET | {"endpoint": "db1:5432", "client": 7, "pid": 4711, "leases": 3}],
     "stats": [STATS],
     "waits": [{"database": "shop", "buckets": [[100, 50], [1000, 49], [9999, 1]]}],

@@ -45,6 +45,7 @@ REPORT: dict[str, list[dict[str, Any]]] = {
         {"name": "clients_closed", "labels": {"reason": "killed"}, "value": 4},
         {"name": "servers_closed", "labels": {"reason": "doubt"}, "value": 5},
         {"name": "servers_opened", "labels": {}, "value": 6},
+        {"name": "pins", "labels": {"reason": "advisory lock"}, "value": 2},
         {"name": "servers_moved", "labels": {}, "value": 7},
         {"name": "login_failures", "labels": {}, "value": 8},
         {"name": "cancel_requests", "labels": {}, "value": 9},

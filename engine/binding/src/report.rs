@@ -35,7 +35,7 @@ struct WorkerRow {
 
 /// Does `what` need every client and server one by one?
 pub fn needs_connections(what: &str) -> bool {
-    matches!(what, "clients" | "servers")
+    matches!(what, "clients" | "servers" | "pins")
 }
 
 /// The report `what`, from all workers.
@@ -48,6 +48,7 @@ pub fn to_list(py: Python<'_>, what: &str, reports: Vec<WorkerReport>) -> PyResu
         "servers" => {
             rows(py, &reports.into_iter().flat_map(|report| report.relay.servers).collect::<Vec<_>>())
         }
+        "pins" => rows(py, &reports.into_iter().flat_map(|report| report.relay.pins).collect::<Vec<_>>()),
         "stats" => rows(py, &stats(&reports).into_values().map(|(row, _)| row).collect::<Vec<_>>()),
         "waits" => {
             let waits = stats(&reports).into_iter();

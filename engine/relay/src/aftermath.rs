@@ -41,6 +41,11 @@ impl Relay {
         }
         let at_fault = server.owed.front().map(|owed| owed.answer);
         let is_own = server.owed.front().is_some_and(|owed| !owed.shown);
+        if is_own && server.is_questioned() {
+            server.farewell = Some(error.message.clone());
+            self.lose_with_state(id, client, &error.message);
+            return (false, Aftermath::None);
+        }
         if is_own && at_fault == Some(Answer::Ready(Unit::Query)) {
             // A statement that was to make it clean.
             server.farewell = Some(error.message);
@@ -60,6 +65,7 @@ impl Relay {
         }
         let server = self.servers.get_mut(id).expect("the caller holds it");
         server.stop_recording();
+        server.note_failed_text();
         let refusal = server.refusals.front().cloned();
         let skipped = server.settle_failure();
         let mut shown = skipped.shown;
@@ -126,6 +132,10 @@ impl Relay {
         }
         if server.is_adjusting {
             server.is_adjusting = false;
+            return;
+        }
+        if server.is_questioned() {
+            self.note_answered(id, client);
             return;
         }
         server.quiet_since = now;

@@ -41,6 +41,8 @@ pub struct WorkerCounters {
     pub cancel_requests: u64,
     pub client_ends: BTreeMap<&'static str, u64>,
     pub server_ends: BTreeMap<&'static str, u64>,
+    /// Leases that were kept for their client, by what kept them.
+    pub pins: BTreeMap<&'static str, u64>,
     pub servers_opened: u64,
     pub servers_moved: u64,
 }

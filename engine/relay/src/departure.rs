@@ -53,8 +53,10 @@ impl Relay {
             server.is_paused = false;
             self.actions.push(Action::ResumeServer(id));
         }
-        if is_cut {
-            // Half a message has been sent: no request can follow it.
+        let is_undone = self.forget_trace(id);
+        let server = &mut self.servers[id];
+        if is_cut || !is_undone {
+            // Half a message has been sent: no request can follow it. Or something was loaded that stays.
             server.state = server::State::Cleaning { until: now };
             self.lose_server(id, ServerEnd::ClientLeft);
             return;
@@ -63,7 +65,8 @@ impl Relay {
         // What was forwarded in the same breath as its client's last mistake is on its way, too.
         self.flush_server(id);
         let server = &self.servers[id];
-        let is_running = server.is_working() && server.copy != Some(maitred_wire::CopyDirection::In);
+        let is_asked = server.owed.iter().any(|owed| owed.shown);
+        let is_running = is_asked && server.copy != Some(maitred_wire::CopyDirection::In);
         if is_running {
             self.cancel_server(id);
         }

@@ -5,10 +5,11 @@
 
 use std::sync::Arc;
 
+use maitred_wire::effects::Effects;
 use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Target};
 
 use crate::answers::{Answer, Unit};
-use crate::client::Step;
+use crate::client::{State, Step};
 use crate::ids::{ClientId, ServerId};
 use crate::snapshot::PoolMode;
 use crate::statements::Statement;
@@ -23,7 +24,7 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Result<Step, Fault> {
-        if self.is_choked(id) {
+        if self.is_choked(id) || self.servers[to].may_reset(&self.clients[id].own_settings) {
             return Ok(Step::Wait);
         }
         let now = self.now;
@@ -43,6 +44,10 @@ impl Relay {
         match message.intent {
             Intent::Query | Intent::Call => {
                 let unit = if message.intent == Intent::Query { Unit::Query } else { Unit::Call };
+                if let Some(complaint) = self.judge_query(to, message, here) {
+                    return Ok(self.refuse_query(id, to, &complaint, message, here));
+                }
+                let server = &mut self.servers[to];
                 // Spec: a simple query destroys the unnamed statement.
                 server.statements.unnamed = None;
                 // Spec: a query or call ends what was begun before it, as a Sync would.
@@ -107,6 +112,45 @@ impl Relay {
         Ok(Step::Used(here.len()))
     }
 
+    /// Note what a query's text shows of its effects; the complaint, if that is refused.
+    #[inline]
+    fn judge_query(&mut self, to: ServerId, message: ClientMessage, here: &[u8]) -> Option<Complaint> {
+        if message.intent != Intent::Query {
+            return None;
+        }
+        let text = self.dialect.query_text(here);
+        if let Some(effects) = self.dialect.effects_of(text) {
+            if let Err(complaint) = self.suspect(to, &effects, text) {
+                return Some(complaint);
+            }
+        }
+        if here.len() < message.total {
+            // Whatever stands in the part that is not here yet.
+            return self.suspect(to, &Effects::anything(), text).err();
+        }
+        None
+    }
+
+    /// A query is answered with an error of ours and its end, at its place among the server's answers.
+    fn refuse_query(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        complaint: &Complaint,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Step {
+        let step = self.fail_on_server(id, to, complaint, message, here);
+        let now = self.now;
+        if matches!(self.clients.get(id).map(|client| &client.state), Some(State::Leased(_))) {
+            let server = &mut self.servers[to];
+            server.unsynced = 0;
+            server.dialect.write_sync(&mut server.output);
+            server.owe(Answer::Ready(Unit::Sync), true, now);
+        }
+        step
+    }
+
     pub(crate) fn forward_prepare(
         &mut self,
         id: ClientId,
@@ -141,7 +185,9 @@ impl Relay {
         if parts.name.is_empty() {
             let server = &mut self.servers[to];
             if statements.unnamed.as_ref().is_none_or(|held| held.key != key) {
-                statements.unnamed = Some(Arc::new(Statement { key, definition: parts.definition.into() }));
+                let effects = dialect.effects_of(dialect.definition_text(parts.definition));
+                let definition = parts.definition.into();
+                statements.unnamed = Some(Arc::new(Statement { key, definition, effects }));
             }
             server.statements.unnamed = Some(key);
             server.unsynced += 1;
@@ -176,7 +222,8 @@ impl Relay {
             ));
             return Ok(self.fail_on_server(id, to, &complaint, message, here));
         }
-        let statement = self.statement_table.intern(key, parts.definition);
+        let judge = || dialect.effects_of(dialect.definition_text(parts.definition));
+        let statement = self.statement_table.intern(key, parts.definition, judge);
         statements.insert(parts.name, Arc::clone(&statement));
         let server = &mut self.servers[to];
         server.pending_names.push_back(parts.name.into());
@@ -220,6 +267,9 @@ impl Relay {
                 return Ok(self.fail_on_server(id, to, &complaint, message, here));
             }
             // Perhaps one made by SQL PREPARE on this very server; else the server says no.
+            if let Err(complaint) = self.suspect(to, &Effects::anything(), b"") {
+                return Ok(self.fail_on_server(id, to, &complaint, message, here));
+            }
             let server = &mut self.servers[to];
             server.unsynced += 1;
             server.stop_recording();
@@ -228,6 +278,12 @@ impl Relay {
             self.clients[id].passing = message.total - here.len();
             return Ok(Step::Used(here.len()));
         };
+        if let Some(effects) = &statement.effects {
+            let text = dialect.definition_text(&statement.definition);
+            if let Err(complaint) = self.suspect(to, effects, text) {
+                return Ok(self.fail_on_server(id, to, &complaint, message, here));
+            }
+        }
         let name = statement.key.server_name();
         let name = if head.statement.is_empty() { &b""[..] } else { &name[..] };
         if name.is_empty() {

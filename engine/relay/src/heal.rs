@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use maitred_wire::effects::Effects;
 use maitred_wire::Transaction;
 
 use crate::answers::{Answer, Unit};
@@ -136,7 +137,13 @@ pub struct StatementTable {
 }
 
 impl StatementTable {
-    pub fn intern(&mut self, key: StatementKey, definition: &[u8]) -> Arc<Statement> {
+    /// `effects`: what the text of `definition` shows, asked for only if it is new.
+    pub fn intern(
+        &mut self,
+        key: StatementKey,
+        definition: &[u8],
+        effects: impl FnOnce() -> Option<Box<Effects>>,
+    ) -> Arc<Statement> {
         if let Some(statement) = self.known(key) {
             return statement;
         }
@@ -144,7 +151,8 @@ impl StatementTable {
             self.known.retain(|_, statement| statement.strong_count() > 0);
             self.sweep_at = self.known.len() * 2;
         }
-        let statement = Arc::new(Statement { key, definition: definition.into() });
+        let effects = effects();
+        let statement = Arc::new(Statement { key, definition: definition.into(), effects });
         self.known.insert(key, Arc::downgrade(&statement));
         statement
     }

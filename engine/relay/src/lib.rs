@@ -31,6 +31,7 @@ pub mod session_state;
 pub mod sim;
 pub mod snapshot;
 pub mod statements;
+pub mod trace;
 pub mod transfer;
 pub mod upkeep;
 

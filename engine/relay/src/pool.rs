@@ -28,6 +28,7 @@ use crate::ids::{ClientId, PoolId, ServerId, Time};
 use crate::route::Route;
 use crate::server;
 use crate::snapshot::{PoolMode, WhenDown};
+use crate::trace::Standing;
 use crate::Relay;
 
 /// Servers of the same kind on this worker, and who waits for one.
@@ -244,17 +245,28 @@ impl Relay {
         server.leases += 1;
         client.state = client::State::Leased(server_id);
         self.pools[server.pool.0 as usize].counters.note_lease(waited_us);
-        if !Arc::ptr_eq(&server.settings, &client.settings) {
-            let wanted = Arc::clone(&client.settings);
-            let changes = server.settings.changes_to(&wanted);
-            if !changes.is_empty() {
-                server.dialect.write_settings(&mut server.output, &changes);
-                server.is_adjusting = true;
-                server.owe(Answer::Ready(Unit::Query), false, now);
-                server.statements.unnamed = None;
-            }
-            self.servers[server_id].settings = wanted;
+        self.adjust(server_id, client_id);
+    }
+
+    /// Bring a server's settings to its client's, in front of what comes next. False: they are.
+    fn adjust(&mut self, server_id: ServerId, client_id: ClientId) -> bool {
+        let now = self.now;
+        let server = &mut self.servers[server_id];
+        let client = &self.clients[client_id];
+        if Arc::ptr_eq(&server.settings, &client.settings) {
+            return false;
         }
+        let wanted = Arc::clone(&client.settings);
+        let changes = server.settings.changes_to(&wanted);
+        let is_due = !changes.is_empty();
+        if is_due {
+            server.dialect.write_settings(&mut server.output, &changes);
+            server.is_adjusting = true;
+            server.owe(Answer::Ready(Unit::Query), false, now);
+            server.statements.unnamed = None;
+        }
+        self.servers[server_id].settings = wanted;
+        is_due
     }
 
     /// The client's settings were refused by the server: the client is told what a direct login
@@ -299,9 +311,23 @@ impl Relay {
         if mode == PoolMode::Session {
             // The lease goes on; only a pending wish to leave ends it.
             client.asked_at = Time::NEVER;
-            self.leave_if_draining(client_id);
+            if self.standing(id) != Standing::Asked {
+                self.go_on(id, client_id);
+            }
             return;
         }
+        match self.standing(id) {
+            Standing::Clean => {}
+            Standing::Asked => return,
+            Standing::Pinned => {
+                if let Some(client) = self.clients.get_mut(client_id) {
+                    client.asked_at = Time::NEVER;
+                    self.go_on(id, client_id);
+                }
+                return;
+            }
+        }
+        let Some(client) = self.clients.get_mut(client_id) else { return };
         client.state = client::State::Idle;
         client.asked_at = Time::NEVER;
         client.idle_since = self.now;
@@ -311,6 +337,18 @@ impl Relay {
             self.leave_if_draining(client_id);
         }
         self.release(id);
+    }
+
+    /// A lease goes on beyond a transaction.
+    fn go_on(&mut self, id: ServerId, client: ClientId) {
+        if self.adjust(id, client) {
+            self.flush_server(id);
+        }
+        if self.clients.get(client).is_some_and(|client| client.has_input()) {
+            self.ready.push_back(client);
+        } else {
+            self.leave_if_draining(client);
+        }
     }
 
     /// A server has no client: make it clean if it must be, then give it to the next.
@@ -417,8 +455,11 @@ impl Relay {
             Some("ROLLBACK".to_owned())
         } else if server.must_reset {
             server.must_reset = false;
-            let reset = &self.pools[server.pool.0 as usize].route.settings.reset_query;
-            (!reset.is_empty()).then(|| reset.clone())
+            let settings = &self.pools[server.pool.0 as usize].route.settings;
+            // Why: `reset_query` says how sessions end; what a pin left must be gone whatever it says.
+            let is_session = settings.mode == PoolMode::Session;
+            let reset = if is_session { &settings.reset_query } else { dialect.reset_text() };
+            (!reset.is_empty()).then(|| reset.to_owned())
         } else {
             None
         };

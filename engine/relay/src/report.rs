@@ -77,6 +77,18 @@ pub struct ServerRow {
     pub leases: u64,
 }
 
+/// A client that keeps its server beyond a transaction.
+#[derive(Clone, Debug, Serialize)]
+pub struct PinRow {
+    pub client: u64,
+    pub server: u64,
+    pub user: String,
+    pub database: String,
+    pub reasons: Vec<&'static str>,
+    pub since_us: u64,
+    pub shape: String,
+}
+
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StatsRow {
     pub database: String,
@@ -114,9 +126,13 @@ pub struct Report {
     pub pools: Vec<PoolRow>,
     pub clients: Vec<ClientRow>,
     pub servers: Vec<ServerRow>,
+    pub pins: Vec<PinRow>,
     pub stats: Vec<StatsRow>,
     pub counters: Vec<CounterRow>,
 }
+
+/// How much of a statement's shape is shown.
+const SHAPE_SHOWN: usize = 512;
 
 impl Relay {
     /// The picture of `now`. Clients and servers one by one only if asked: there may be very many.
@@ -144,6 +160,7 @@ impl Relay {
         if with_connections {
             report.clients = self.client_rows(now);
             report.servers = self.server_rows(now);
+            report.pins = self.pin_rows(now);
         }
         report
     }
@@ -220,6 +237,7 @@ impl Relay {
             };
             ends.iter().map(row).collect::<Vec<_>>()
         };
+        rows.extend(by_reason("pins", &counters.pins));
         rows.extend(by_reason("clients_closed", &counters.client_ends));
         rows.extend(by_reason("servers_closed", &counters.server_ends));
         rows
@@ -263,6 +281,25 @@ impl Relay {
             }
         };
         self.clients.iter().map(row).collect()
+    }
+
+    fn pin_rows(&self, now: Time) -> Vec<PinRow> {
+        let row = |(id, server): (crate::ids::ServerId, &crate::server::Server)| {
+            let trace = server.trace.as_ref().filter(|trace| !trace.pins.is_empty())?;
+            let client = server.client()?;
+            let mut shape = String::new();
+            server.dialect.shape(&trace.text, &mut shape, SHAPE_SHOWN);
+            Some(PinRow {
+                client: crate::public_client_id(self.worker, client),
+                server: crate::public_server_id(self.worker, id),
+                user: self.clients.get(client).map(|client| client.identity.user.clone()).unwrap_or_default(),
+                database: server.shared.key.database.clone(),
+                reasons: trace.pins.names().collect(),
+                since_us: now.since(trace.since),
+                shape,
+            })
+        };
+        self.servers.iter().filter_map(row).collect()
     }
 
     fn server_rows(&self, now: Time) -> Vec<ServerRow> {

@@ -32,6 +32,7 @@ use crate::open::Opening;
 use crate::session_state::Settings;
 use crate::snapshot::Endpoint;
 use crate::statements::{ServerStatements, Statement, StatementKey};
+use crate::trace::Trace;
 use crate::Relay;
 
 /// Whose turn it is.
@@ -136,8 +137,20 @@ pub struct Server {
     pub copy_failed: bool,
     /// The batch under way, in case its statement turns out to be stale.
     pub replay: Replay,
+    /// What its client may have left in its session. Enter: `suspect`. Leave: `standing`, `forget_trace`.
+    pub trace: Option<Box<Trace>>,
     /// Beginning of the statement that runs, for the slow-query report.
     pub text: Vec<u8>,
+}
+
+impl Server {
+    /// Whose it is now.
+    pub fn client(&self) -> Option<ClientId> {
+        match self.state {
+            State::Leased(client) => Some(client),
+            _ => None,
+        }
+    }
 }
 
 impl Relay {
@@ -223,7 +236,12 @@ impl Relay {
                             self.say_due(id, client);
                             shown
                         }
-                        Ok(shown) => shown,
+                        Ok(shown) => {
+                            if !shown && message.progress == Progress::Data && server.is_questioned() {
+                                server.note_finding(is_whole.then_some(here));
+                            }
+                            shown
+                        }
                         Err(fault) => {
                             self.show(client, &input[run..at]);
                             self.doubt(id, fault);

@@ -52,6 +52,11 @@ impl Settings {
         place.is_ok()
     }
 
+    /// Keep those whose name is `wanted`.
+    pub fn retain(&mut self, wanted: impl Fn(&str) -> bool) {
+        self.0.retain(|(name, _)| wanted(name));
+    }
+
     /// What must be changed to come from `self` to `wanted`; None means "back to the default".
     pub fn changes_to<'a>(&'a self, wanted: &'a Settings) -> Vec<(&'a str, Option<&'a str>)> {
         let gone = self.iter().filter(|(name, _)| wanted.value(name).is_none()).map(|(name, _)| (name, None));

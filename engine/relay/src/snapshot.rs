@@ -131,6 +131,16 @@ pub enum PoolMode {
     Statement,
 }
 
+/// What becomes of statements that would keep a server for their client beyond a transaction.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum Pinning {
+    /// They do.
+    Allow,
+    /// They are an error.
+    Refuse,
+}
+
 /// What a pool does while its endpoint is known to be down.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
@@ -171,6 +181,9 @@ pub struct PoolSettings {
     pub server_statements_bytes: u64,
     /// Bytes of prepared statement text one client may hold.
     pub client_statements_bytes: u64,
+    pub pinning: Pinning,
+    /// A pinned client that asks nothing for so long is closed. 0: never.
+    pub pin_timeout_ms: u64,
     /// Run before a server changes hands in session mode; "" runs nothing.
     pub reset_query: String,
 }
@@ -285,6 +298,8 @@ impl PoolSettings {
             when_down: WhenDown::Wait,
             server_statements_bytes: 0,
             client_statements_bytes: 0,
+            pinning: Pinning::Allow,
+            pin_timeout_ms: 0,
             reset_query: String::new(),
         }
     }

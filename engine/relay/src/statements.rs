@@ -9,6 +9,7 @@ use std::hash::Hasher as _;
 use std::sync::Arc;
 
 use lru::LruCache;
+use maitred_wire::effects::Effects;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
 /// Identity of a definition. Keyed per process, so nobody can choose two texts that collide.
@@ -20,6 +21,8 @@ pub struct StatementKey(u128);
 pub struct Statement {
     pub key: StatementKey,
     pub definition: Box<[u8]>,
+    /// What its text shows of its effects on a session.
+    pub effects: Option<Box<Effects>>,
 }
 
 /// Hashes definitions.
@@ -220,7 +223,11 @@ mod tests {
     #[test]
     fn a_client_counts_its_bytes_exactly() {
         let statement = |text: &[u8]| {
-            Arc::new(Statement { key: StatementHasher::new(&[1; 32]).key(text), definition: text.into() })
+            Arc::new(Statement {
+                key: StatementHasher::new(&[1; 32]).key(text),
+                definition: text.into(),
+                effects: None,
+            })
         };
         let mut client = ClientStatements::default();
         client.insert(b"a", statement(b"xxxx"));

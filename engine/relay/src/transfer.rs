@@ -113,6 +113,7 @@ impl Relay {
         server.statements.keep_only(&kept);
         server.stale.clear();
         if tag == Tag::DiscardAll {
+            server.note_discarded();
             server.settings = Arc::clone(&self.no_settings);
         }
         if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
@@ -217,6 +218,7 @@ impl Server {
             time_out: None,
             stale: Vec::new(),
             replay: Default::default(),
+            trace: None,
             text: Vec::new(),
         }
     }

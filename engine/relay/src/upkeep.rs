@@ -221,6 +221,11 @@ impl Relay {
         } else {
             Time::NEVER
         };
+        let pinned = if !server.pins().is_empty() && server.is_free() {
+            server.quiet_since.after_ms_opt(limits.pin_timeout_ms)
+        } else {
+            Time::NEVER
+        };
         let query_limit_ms = limits.query_timeout_ms;
         let seconds = |ms: u64| ms as f64 / 1e3;
         let (reason, complaint) = if query <= now {
@@ -241,8 +246,14 @@ impl Relay {
             let hint =
                 "commit or roll back before doing something else, or raise pool.idle_transaction_timeout";
             (ClientEnd::TransactionTimeout, Complaint::fatal(Code::IdleInTransaction, text).hint(hint))
+        } else if pinned <= now {
+            let words = server.pins().names().collect::<Vec<_>>().join(", ");
+            let text =
+                format!("kept a server ({words}) and asked nothing for {} s", seconds(limits.pin_timeout_ms));
+            let hint = "release what keeps it (see SHOW PINS) before doing something else, or raise pool.pin_timeout";
+            (ClientEnd::PinTimeout, Complaint::fatal(Code::IdleTooLong, text).hint(hint))
         } else {
-            return query.min(transaction).min(idle);
+            return query.min(transaction).min(idle).min(pinned);
         };
         if complaint.fatal {
             self.end_client(client_id, reason, Some(complaint));

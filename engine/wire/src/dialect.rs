@@ -3,6 +3,7 @@
 //! Only dispatch: each method is a `match` that names the same function of each dialect.
 //! Called by `relay`, which therefore never says which database it serves.
 
+use crate::effects::{Effects, Finding, Question};
 use crate::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep};
 use crate::postgres::{self, handshake_in, handshake_out, reply};
 use crate::{digest, CancelKey, ClientMessage, Complaint, Dialect, Fault, ServerMessage, Transaction};
@@ -127,6 +128,29 @@ impl Dialect {
         ask!(self, statement::write_settings(out, changes))
     }
 
+    /// What `text` shows of its effects on the session; None: none that outlast a transaction.
+    #[inline]
+    pub fn effects_of(self, text: &[u8]) -> Option<Box<Effects>> {
+        ask!(self, judge::effects(text))
+    }
+
+    /// Ask a server what has become of its session: one request with one `Ready`.
+    pub fn write_probe(self, out: &mut Vec<u8>, question: &Question) {
+        ask!(self, probe::write(out, question))
+    }
+
+    /// Read one whole row of the answer to `write_probe`.
+    pub fn finding_of(self, message: &[u8]) -> Option<Finding> {
+        ask!(self, probe::finding(message))
+    }
+
+    /// The statement after which nothing of a session is left that can be undone.
+    pub fn reset_text(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "DISCARD ALL",
+        }
+    }
+
     /// Run statement text: one request with one `Ready`.
     pub fn write_query(self, out: &mut Vec<u8>, sql: &str) {
         ask!(self, reply::query(out, sql))
@@ -207,6 +231,16 @@ impl Dialect {
     /// Settings that name the session's identity, not its state: never carried.
     pub fn is_identity(self, parameter: &str) -> bool {
         ask!(self, spec::is_identity(parameter))
+    }
+
+    /// Settings that the server does not list among those a session has set.
+    pub fn is_unlisted(self, name: &str) -> bool {
+        ask!(self, spec::is_unlisted(name))
+    }
+
+    /// Does `value` say that a setting, found by asking, has not been set? `user` logged in.
+    pub fn is_unset(self, name: &str, value: &str, user: &str) -> bool {
+        ask!(self, spec::is_unset(name, value, user))
     }
 
     /// Settings of a session that talks to our console.

@@ -351,17 +351,17 @@ impl Shaper<'_> {
 }
 
 /// Letters, underscore, dollar and everything beyond ASCII.
-fn is_word(byte: u8) -> bool {
+pub(crate) fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphabetic() || byte == b'_' || byte == b'$' || byte >= 0x80
 }
 
 /// What a word goes on with.
-fn is_name(byte: u8) -> bool {
+pub(crate) fn is_name(byte: u8) -> bool {
     is_word(byte) || byte.is_ascii_digit()
 }
 
 /// Length of a quoted text at the front of `text`; a doubled quote is part of it.
-fn quoted_end(text: &[u8], quote: u8, escapes: bool) -> usize {
+pub(crate) fn quoted_end(text: &[u8], quote: u8, escapes: bool) -> usize {
     let mut at = 1;
     while at < text.len() {
         match text[at] {

@@ -10,6 +10,7 @@
 pub mod auth;
 pub mod dialect;
 pub mod digest;
+pub mod effects;
 pub mod handshake;
 pub mod postgres;
 pub mod proxy_protocol;

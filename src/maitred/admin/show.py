@@ -44,6 +44,7 @@ _SOCKETS = (
 )
 CLIENTS = columns(_SOCKETS + " worker:int4")
 SERVERS = columns(_SOCKETS + " worker:int4 endpoint leases:int8")
+PINS = columns("user database client server reasons since seconds:int8 statement")
 STATS = columns(
     "database "
     + " ".join(f"total_{name}:numeric" for name, _ in _STATS)
@@ -114,6 +115,11 @@ class Show:
         """One row for each server."""
         rows = await self._operations.report("servers")
         return Table.of(SERVERS, [_server(row, time.time()) for row in rows])
+
+    async def pins(self) -> Table:
+        """One row for each client that keeps a server beyond a transaction."""
+        rows = await self._operations.report("pins")
+        return Table.of(PINS, [_pin(row, time.time()) for row in rows])
 
     async def stats(self) -> Table:
         """Totals and averages by database."""
@@ -314,6 +320,19 @@ def _server(row: Mapping[str, Any], now_s: float) -> dict[str, Cell]:
         "remote_pid": row["pid"],
         "endpoint": row["endpoint"],
         "leases": row["leases"],
+    }
+
+
+def _pin(row: Mapping[str, Any], now_s: float) -> dict[str, Cell]:
+    return {
+        "user": row["user"],
+        "database": row["database"],
+        "client": f"client-{row['client']}",
+        "server": f"server-{row['server']}",
+        "reasons": ", ".join(row["reasons"]),
+        "since": _stamp(now_s, row["since_us"]),
+        "seconds": row["since_us"] // 1_000_000,
+        "statement": row["shape"],
     }
 
 

@@ -175,6 +175,19 @@ POOL = (
         neighbour="`pool.server_statements`",
     ),
     Setting(
+        name="pool.pinning", kind=Kind.CHOICE, default="allow", choices=("allow", "refuse"),
+        field="pinning", scopes=_DB,
+        meaning="What leaves state in a session that cannot be carried (advisory locks, temporary"
+        " tables ...): keeps the server for its client until it is gone, or is an error.",
+        neighbour="`pool.pin_timeout`, `pool.mode`",
+    ),
+    Setting(
+        name="pool.pin_timeout", kind=Kind.DURATION, default="1h", zero="off",
+        field="pin_timeout_ms", scopes=_DB,
+        meaning="Close a client that keeps a server by such state and asks nothing for longer.",
+        neighbour="`pool.pinning`, `pool.idle_transaction_timeout`",
+    ),
+    Setting(
         name="pool.reset_query", kind=Kind.TEXT, default="DISCARD ALL", field="reset_query",
         scopes=_DB,
         meaning='Run before a server changes hands in session mode; "" runs nothing.',

@@ -152,6 +152,9 @@ COUNTERS = (
     _counter("servers_closed", "servers", "Servers that were closed.", ("reason",)),
     _counter("servers_opened", "servers", "Servers that logged in."),
     _counter("servers_moved", "servers", "Idle servers that went from one worker to another."),
+    _counter(
+        "pins", "leases", "Leases kept beyond a transaction, by what kept them.", ("reason",)
+    ),
     _counter("login_failures", "clients", "Clients that could not log in."),
     _counter("cancel_requests", "requests", "Requests to cancel a query."),
     Metric(

@@ -12,7 +12,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use maitred_wire::CancelKey;
 
-use super::extended::is_well_formed;
+use super::extended::{cut, is_well_formed};
+use super::statements::Left;
 
 /// What meets somebody who connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -122,6 +123,7 @@ pub struct Session {
     pub version: u64,
     /// What it says right behind the Ready of its login.
     pub breath: Vec<u8>,
+    pub(super) left: Left,
     /// How long `set_config` takes.
     pub slow_settings_us: u64,
     pub startup: BTreeMap<String, String>,
@@ -135,11 +137,6 @@ pub(super) fn message(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
     out.push(tag);
     out.extend_from_slice(&(body.len() as u32 + 4).to_be_bytes());
     out.extend_from_slice(body);
-}
-
-pub(super) fn cut(body: &[u8]) -> (&str, &[u8]) {
-    let end = body.iter().position(|byte| *byte == 0).expect("a text that ends");
-    (std::str::from_utf8(&body[..end]).expect("text"), &body[end + 1..])
 }
 
 impl Session {
@@ -168,6 +165,7 @@ impl Session {
             ran: Vec::new(),
             version,
             breath: Vec::new(),
+            left: Left::default(),
             slow_settings_us: 0,
             startup: BTreeMap::new(),
             was_told_goodbye: false,
@@ -445,7 +443,7 @@ impl Session {
                     .split(';')
                     .map(str::trim)
                     .filter(|text| !text.is_empty())
-                    .map(str::to_owned)
+                    .map(|text| text.strip_prefix("call ").unwrap_or(text).to_owned())
                     .collect();
                 if statements.is_empty() {
                     message(&mut self.buffered, b'I', &[]);

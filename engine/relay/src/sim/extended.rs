@@ -4,13 +4,19 @@
 
 use std::collections::VecDeque;
 
-use super::database::{cut, message, Job, Portal, Prepared, Session};
+use super::database::{message, Job, Portal, Prepared, Session};
+
+/// A text at the front of `body`, and what follows it.
+pub(super) fn cut(body: &[u8]) -> (&str, &[u8]) {
+    let end = body.iter().position(|byte| *byte == 0).expect("a text that ends");
+    (std::str::from_utf8(&body[..end]).expect("text"), &body[end + 1..])
+}
 
 impl Session {
     pub(super) fn parse(&mut self, now: u64, body: &[u8]) {
         let (name, rest) = cut(body);
         let (sql, _) = cut(rest);
-        let (name, sql) = (name.to_owned(), sql.to_owned());
+        let (name, sql) = (name.to_owned(), sql.strip_prefix("call ").unwrap_or(sql).to_owned());
         if name.is_empty() {
             self.prepared.remove("");
         }

@@ -2,9 +2,16 @@
 //!
 //! Knows no message types but by the words of `database`. Called by it for each statement.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use super::database::{error_as, message, Prepared, Running, Session};
+
+/// What a session was left with: names that SQL's PREPARE made, advisory locks.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    prepared: HashSet<String>,
+    locks: u32,
+}
 
 impl Session {
     pub(super) fn carry_out(&mut self, now: u64, statement: &str) {
@@ -17,7 +24,15 @@ impl Session {
         }
         match verb.as_str() {
             "select" if rest.starts_with("pg_catalog.set_config(") => self.set_config(now, rest),
-            "select" => self.one_row(rest),
+            "select" if rest.starts_with('\'') && rest.contains("pg_catalog.") => self.answer_probe(rest),
+            "select" => {
+                if rest.starts_with("pg_advisory_lock(") {
+                    self.left.locks += 1;
+                } else if rest.starts_with("pg_advisory_unlock(") {
+                    self.left.locks -= 1;
+                }
+                self.one_row(rest);
+            }
             "show" => {
                 let value = self.setting(rest).unwrap_or_default().to_owned();
                 self.one_row(&value);
@@ -85,6 +100,7 @@ impl Session {
                 self.done("RESET");
             }
             "prepare" => {
+                self.left.prepared.insert(rest.to_owned());
                 self.prepared.insert(
                     rest.to_owned(),
                     Prepared { sql: format!("select {rest}"), version: self.version },
@@ -93,6 +109,7 @@ impl Session {
             }
             "deallocate" => {
                 self.prepared.clear();
+                self.left.prepared.clear();
                 self.done("DEALLOCATE ALL");
             }
             "discard" if self.transaction != b'I' => {
@@ -100,6 +117,8 @@ impl Session {
             }
             "discard" => {
                 self.prepared.clear();
+                self.left.prepared.clear();
+                self.left.locks = 0;
                 self.settings = self.start.clone();
                 self.done("DISCARD ALL");
             }
@@ -126,6 +145,51 @@ impl Session {
             "fail" => self.fail(now, b"22012", "division by zero"),
             _ => self.fail(now, b"42601", &format!("syntax error at \"{statement}\"")),
         }
+    }
+
+    /// What the relay asks about the session.
+    fn answer_probe(&mut self, question: &str) {
+        self.columns();
+        for part in question.split(" UNION ALL SELECT ") {
+            let literals: Vec<&str> = part.split('\'').skip(1).step_by(2).collect();
+            if part.contains("FROM pg_catalog.pg_settings") {
+                let is_asked = |name: &str| {
+                    !part.contains(" IN (") || literals[2..].contains(&name.to_ascii_lowercase().as_str())
+                };
+                let own = self.settings.iter().filter(|(name, value)| {
+                    self.start.get(*name) != Some(value) && !name.contains('.') && is_asked(name)
+                });
+                let own: Vec<_> = own.map(|(name, value)| (name.clone(), value.clone())).collect();
+                own.iter().for_each(|(name, value)| self.three("set", Some(name), Some(value)));
+            } else if literals[0] == "set" {
+                let value = self.setting(literals[1]).map(str::to_owned);
+                self.three("set", Some(literals[1]), value.as_deref());
+            } else {
+                let is_left = match literals[0] {
+                    "locks" => self.left.locks > 0,
+                    "prepared" => !self.left.prepared.is_empty(),
+                    _ => false,
+                };
+                if is_left {
+                    self.three(literals[0], None, None);
+                }
+            }
+        }
+        self.done("SELECT 1");
+    }
+
+    fn three(&mut self, one: &str, two: Option<&str>, three: Option<&str>) {
+        let mut body = 3u16.to_be_bytes().to_vec();
+        for value in [Some(one), two, three] {
+            match value {
+                Some(value) => {
+                    body.extend_from_slice(&(value.len() as u32).to_be_bytes());
+                    body.extend_from_slice(value.as_bytes());
+                }
+                None => body.extend_from_slice(&(-1i32).to_be_bytes()),
+            }
+        }
+        message(&mut self.buffered, b'D', &body);
     }
 
     fn change(&mut self, name: &str, value: Option<&str>) {

@@ -6,6 +6,8 @@ pub mod frame;
 pub mod handshake_in;
 pub mod handshake_out;
 pub mod intent;
+pub mod judge;
+pub mod probe;
 pub mod progress;
 pub mod reply;
 pub mod spec;

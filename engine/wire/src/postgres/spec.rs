@@ -151,6 +151,22 @@ pub fn is_identity(parameter: &str) -> bool {
     FIXED.iter().any(|name| name.eq_ignore_ascii_case(parameter))
 }
 
+/// Settings that `pg_settings` never shows (GUC_NO_SHOW_ALL in `guc_tables.c`) and that RESET ALL leaves
+/// alone. Those of extensions and applications that nobody has defined are hidden, too: they have a dot.
+pub fn is_unlisted(name: &str) -> bool {
+    name.eq_ignore_ascii_case("role") || name.eq_ignore_ascii_case("session_authorization")
+}
+
+/// What `current_setting` says of a setting that is as `user` found it at login. Spec: an undefined one
+/// that was reset is empty; a role that was not set is `none`.
+pub fn is_unset(name: &str, value: &str, user: &str) -> bool {
+    match name {
+        _ if name.eq_ignore_ascii_case("role") => value == "none",
+        _ if name.eq_ignore_ascii_case("session_authorization") => value == user,
+        _ => value.is_empty() && name.contains('.'),
+    }
+}
+
 /// What our console reports at login, as a server of the same protocol would. Why a plain
 /// `server_version`: drivers read a number out of it to choose what they may say.
 pub const CONSOLE_SETTINGS: &[(&str, &str)] = &[

@@ -157,7 +157,7 @@ pub fn write_settings(out: &mut Vec<u8>, changes: &[(&str, Option<&str>)]) {
 }
 
 /// Invariant: reads the same whatever `standard_conforming_strings` is.
-fn push_literal(sql: &mut String, text: &str) {
+pub(super) fn push_literal(sql: &mut String, text: &str) {
     sql.push_str(if text.contains('\\') { " E'" } else { "'" });
     for letter in text.chars() {
         if letter == '\'' || letter == '\\' {

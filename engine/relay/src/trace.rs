@@ -1,0 +1,325 @@
+//! What a lease leaves in its server's session: suspected from texts, proven by asking the server.
+//!
+//! ```text
+//!   text shows an effect ──► pending ── all answered, no transaction ──► asked ──► answered
+//!                               ▲                                                 │      │
+//!                               └───── more texts, same lease ── pinned ◄─────────┘      ▼
+//!                                                                                    clean: lease over
+//! ```
+//!
+//! A setting that was found is carried from then on; what cannot be carried pins: the lease lasts until it is
+//! proven gone. Guesses nothing and reads no text itself. Called by `forward` and `pool`, by `server` for
+//! rows, by `departure` when the client leaves.
+
+use std::sync::Arc;
+
+use maitred_wire::effects::{Effects, Finding, Question, Traces};
+use maitred_wire::{Code, Complaint, Dialect};
+
+use crate::action::ServerEnd;
+use crate::answers::{Answer, Unit};
+use crate::budget::Welcome;
+use crate::ids::{ClientId, ServerId, Time};
+use crate::server::Server;
+use crate::session_state::Settings;
+use crate::snapshot::{Pinning, PoolMode};
+use crate::Relay;
+
+/// How much of the statement that pinned is kept for operators.
+const TEXT_KEPT: usize = 1024;
+
+/// What is suspected, asked and known of one server's session. No server without any has one.
+#[derive(Debug)]
+pub struct Trace {
+    /// Suspected since the last answer.
+    pending: Effects,
+    asked: Option<Asked>,
+    /// Proven to be there, or not to be disproven.
+    pub pins: Traces,
+    pub since: Time,
+    /// Beginning of the last statement with effects.
+    pub text: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    effects: Effects,
+    question: Question,
+    findings: Vec<Finding>,
+    is_damaged: bool,
+}
+
+/// Does the server say by itself when this setting changes? Then it is known already.
+fn is_reported(dialect: Dialect, fresh: Option<&Welcome>, name: &str) -> bool {
+    !dialect.is_identity(name) && fresh.is_some_and(|fresh| fresh.settings.value(name).is_some())
+}
+
+/// May a lease end, as far as its session goes?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Clean,
+    /// The server has been asked.
+    Asked,
+    Pinned,
+}
+
+impl Server {
+    /// Is the answer that comes next one to our question?
+    pub(crate) fn is_questioned(&self) -> bool {
+        self.trace.as_ref().is_some_and(|trace| trace.asked.is_some())
+    }
+
+    /// Is it being asked about a reset that may bring back some of its client's `own` settings? What the
+    /// client says next waits for that.
+    #[inline]
+    pub(crate) fn may_reset(&self, own: &Settings) -> bool {
+        let Some(asked) = self.trace.as_ref().and_then(|trace| trace.asked.as_ref()) else { return false };
+        let settings = &asked.effects.settings;
+        (settings.reset_all || !settings.reset.is_empty()) && !own.is_empty()
+    }
+
+    /// What holds it for its client beyond a transaction.
+    pub fn pins(&self) -> Traces {
+        self.trace.as_ref().map_or(Traces::NONE, |trace| trace.pins)
+    }
+
+    /// The statement under way failed: had it not been understood by us, it was not by the server either.
+    pub(crate) fn note_failed_text(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.pending.begins = trace.pending.begins.without(Traces::UNKNOWN);
+        }
+    }
+
+    /// All that can be undone in the session was, by its client's wish.
+    pub(crate) fn note_discarded(&mut self) {
+        if let Some(trace) = &mut self.trace {
+            trace.pins = trace.pins.without(Traces::PROVABLE);
+            // What was set before has gone with the rest, and what its client began with is due again.
+            trace.pending.settings.reset_all |= !trace.pending.settings.is_empty();
+        }
+    }
+
+    /// Keep one row of the answer to our question.
+    pub(crate) fn note_finding(&mut self, row: Option<&[u8]>) {
+        let dialect = self.dialect;
+        let Some(asked) = self.trace.as_mut().and_then(|trace| trace.asked.as_mut()) else { return };
+        match row.and_then(|row| dialect.finding_of(row)) {
+            Some(finding) => asked.findings.push(finding),
+            None => asked.is_damaged = true,
+        }
+    }
+}
+
+impl Relay {
+    /// A text with `effects` goes to a server.
+    ///
+    /// # Errors
+    /// It would pin, and that is refused here.
+    pub(crate) fn suspect(&mut self, id: ServerId, effects: &Effects, text: &[u8]) -> Result<(), Complaint> {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        let settings = &self.pools[server.pool.0 as usize].route.settings;
+        let mut effects = effects.clone();
+        if settings.mode == PoolMode::Session {
+            // The session is the client's own; but what a reset brings back it would not know.
+            if effects.settings.reset.is_empty() && !effects.settings.reset_all {
+                return Ok(());
+            }
+            effects = Effects { settings: effects.settings, ..Effects::default() };
+        }
+        let fresh = server.shared.welcome();
+        effects.settings.set.retain(|name| !is_reported(server.dialect, fresh.as_deref(), name));
+        if effects.is_empty() {
+            return Ok(());
+        }
+        if settings.pinning == Pinning::Refuse && !effects.begins.is_empty() {
+            let words = effects.begins.names().collect::<Vec<_>>().join(", ");
+            return Err(Complaint::error(
+                Code::Unsupported,
+                format!("this statement would keep its server ({words}), which is refused here"),
+            )
+            .hint("set pool.pinning = \"allow\", or pool.mode = \"session\" for this database or user"));
+        }
+        let trace = server.trace.get_or_insert_with(|| {
+            Box::new(Trace {
+                pending: Effects::default(),
+                asked: None,
+                pins: Traces::NONE,
+                since: now,
+                text: Vec::new(),
+            })
+        });
+        trace.pending.add(&effects);
+        if trace.pins.is_empty() {
+            trace.text.clear();
+            trace.text.extend_from_slice(&text[..text.len().min(TEXT_KEPT)]);
+        }
+        Ok(())
+    }
+
+    /// May the lease of a free server end? Asks the server, if only it knows.
+    pub(crate) fn standing(&mut self, id: ServerId) -> Standing {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        let Some(trace) = &mut server.trace else { return Standing::Clean };
+        if trace.pending.is_empty() {
+            if !trace.pins.is_empty() {
+                return Standing::Pinned;
+            }
+            server.trace = None;
+            return Standing::Clean;
+        }
+        let effects = std::mem::take(&mut trace.pending);
+        let fresh = server.shared.welcome();
+        let dialect = server.dialect;
+        let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
+        let is_hidden = |name: &str| name.contains('.') || server.dialect.is_unlisted(name);
+        let mut question = Question { traces: effects.begins, ..Question::default() };
+        question.traces.add(effects.ends.and(trace.pins));
+        question.traces = question.traces.and(Traces::PROVABLE);
+        question.all_values = effects.settings.unnamed || effects.settings.reset_all;
+        let named = effects.settings.set.iter().chain(&effects.settings.reset);
+        for name in named.filter(|name| !is_reported(name)) {
+            let was_set = effects.settings.set.iter().any(|set| set.eq_ignore_ascii_case(name));
+            if was_set || is_hidden(name) {
+                question.values.push(name.clone());
+            } else if !question.all_values {
+                question.own_values.push(name.clone());
+            }
+        }
+        if question.all_values {
+            let known = server.settings.iter().map(|(name, _)| name).filter(|name| is_hidden(name));
+            question.values.extend(known.map(Box::from));
+        }
+        let lasting = effects.begins.without(Traces::PROVABLE);
+        if trace.pins.is_empty() && !lasting.is_empty() {
+            trace.since = now;
+        }
+        let new = lasting.without(trace.pins);
+        trace.pins.add(lasting);
+        trace.asked = Some(Asked { effects, question, findings: Vec::new(), is_damaged: false });
+        let asked = trace.asked.as_ref().expect("just set");
+        if asked.question == Question::default() {
+            // Only what needs no asking, own settings to be brought back among it.
+            let client = server.client();
+            self.count_pins(new);
+            self.note_answered(id, client);
+            return self.standing(id);
+        }
+        dialect.write_probe(&mut server.output, &asked.question);
+        server.statements.unnamed = None;
+        server.owe(Answer::Ready(Unit::Query), false, now);
+        self.count_pins(new);
+        self.flush_server(id);
+        Standing::Asked
+    }
+
+    fn count_pins(&mut self, new: Traces) {
+        for name in new.names() {
+            *self.counters.pins.entry(name).or_default() += 1;
+        }
+    }
+
+    /// The server has answered all that it was asked.
+    pub(crate) fn note_answered(&mut self, id: ServerId, client: Option<ClientId>) {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        let Some(trace) = &mut server.trace else { return };
+        let Some(asked) = trace.asked.take() else { return };
+        if asked.is_damaged {
+            let cause = "the state of its session could not be read";
+            server.farewell = Some(cause.to_owned());
+            self.lose_with_state(id, client, cause);
+            return;
+        }
+        let mut settings = (*server.settings).clone();
+        let mut left = Traces::NONE;
+        let is_hidden = |name: &str| name.contains('.') || server.dialect.is_unlisted(name);
+        let (fresh, dialect) = (server.shared.welcome(), server.dialect);
+        let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
+        if asked.question.all_values {
+            settings.retain(|name| is_hidden(name) || is_reported(name));
+        }
+        for name in &asked.question.own_values {
+            settings.remove(name);
+        }
+        for finding in asked.findings {
+            match finding {
+                Finding::Trace(kind) => left.add(kind),
+                Finding::Setting(name, _) if is_reported(&name) => {}
+                Finding::Setting(name, value) => {
+                    if server.dialect.is_unset(&name, &value, &server.shared.key.user) {
+                        settings.remove(&name);
+                    } else {
+                        settings.set(&name, &value);
+                    }
+                }
+            }
+        }
+        if trace.pins.is_empty() && !left.is_empty() {
+            trace.since = now;
+        }
+        let new = left.without(trace.pins);
+        trace.pins = trace.pins.without(asked.question.traces);
+        trace.pins.add(left);
+        let is_changed = settings != *server.settings;
+        if is_changed {
+            server.settings = self.settings.intern(settings);
+        }
+        let settings = Arc::clone(&server.settings);
+        self.count_pins(new);
+        if let (Some(client), false) = (client, asked.effects.settings.is_empty()) {
+            self.carry(client, settings, &asked.effects);
+        }
+    }
+
+    /// A client's settings are its server's, but for what a reset brings back of its own.
+    fn carry(&mut self, id: ClientId, settings: Arc<Settings>, effects: &Effects) {
+        let dialect = self.dialect;
+        let Some(client) = self.clients.get_mut(id) else { return };
+        let fresh = self.pools[client.pool.0 as usize].shared.welcome();
+        let is_reset = |name: &str| {
+            effects.settings.reset_all && !dialect.is_unlisted(name)
+                || effects.settings.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name))
+        };
+        let own = Arc::clone(&client.own_settings);
+        client.settings = Arc::clone(&settings);
+        let back: Vec<_> = own
+            .iter()
+            .filter(|(name, _)| is_reset(name) && settings.value(name).is_none())
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        if back.is_empty() {
+            return;
+        }
+        let mut settings = (*settings).clone();
+        for (name, value) in &back {
+            settings.set(name, value);
+        }
+        client.settings = self.settings.intern(settings);
+        for (name, value) in back {
+            if fresh.as_ref().is_some_and(|fresh| fresh.settings.value(&name).is_some()) {
+                self.say(id, |out| dialect.say_setting(out, &name, &value));
+            }
+        }
+    }
+
+    /// The server goes, and with it what its client believes to have: it is told at its next request.
+    pub(crate) fn lose_with_state(&mut self, id: ServerId, client: Option<ClientId>, cause: &str) {
+        self.lose_server(id, ServerEnd::NotCleaned);
+        let Some(client) = client.and_then(|client| self.clients.get_mut(client)) else { return };
+        let text = format!("the server connection was lost: {cause}");
+        client.lost.get_or_insert_with(|| Box::new(Complaint::error(Code::ServerLost, text)));
+    }
+
+    /// A client leaves a server with traces: they are gone before anybody else gets it.
+    /// False: they cannot be undone.
+    pub(crate) fn forget_trace(&mut self, id: ServerId) -> bool {
+        let server = &mut self.servers[id];
+        let Some(trace) = server.trace.take() else { return true };
+        server.must_reset = true;
+        let mut lasting = trace.pins;
+        lasting.add(trace.pending.begins);
+        lasting.without(Traces::PROVABLE).is_empty()
+    }
+}

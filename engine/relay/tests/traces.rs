@@ -1,0 +1,157 @@
+//! What clients leave in sessions: settings that nobody reports are carried, the rest keeps its server.
+//!
+//! The scripted database knows advisory locks and SQL's PREPARE, and answers what the relay asks about them.
+
+use maitred_relay::sim::frontend::{bind, execute, parse, query, sync};
+use maitred_relay::sim::setup::snapshot;
+use maitred_relay::sim::World;
+use maitred_relay::snapshot::Pinning;
+
+fn pins(world: &mut World) -> Vec<String> {
+    let rows = world.with(0, |relay, now| relay.report(now, true)).pins;
+    rows.into_iter().map(|row| format!("{}: {}", row.reasons.join(", "), row.shape)).collect()
+}
+
+#[test]
+fn a_setting_that_nobody_reports_is_its_clients() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    assert_eq!(world.query(one, "set work_mem=4096"), "C:SET Z:I");
+    assert_eq!(world.query(one, "set app.user=ann"), "C:SET Z:I");
+    for _ in 0..2 {
+        assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+        assert_eq!(world.query(two, "show app.user"), "T D: C:SELECT 1 Z:I");
+        assert_eq!(world.query(one, "show work_mem"), "T D:4096 C:SELECT 1 Z:I");
+        assert_eq!(world.query(one, "show app.user"), "T D:ann C:SELECT 1 Z:I");
+    }
+    assert_eq!(world.lines.len(), 1);
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_setting_of_a_transaction_that_rolls_back_is_not_kept() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    assert_eq!(world.query(one, "set work_mem=1"), "C:SET Z:I");
+    assert_eq!(world.query(one, "begin"), "C:BEGIN Z:T");
+    assert_eq!(world.query(one, "set work_mem=2"), "C:SET Z:T");
+    assert_eq!(world.query(one, "rollback"), "C:ROLLBACK Z:I");
+    assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+    assert_eq!(world.query(one, "show work_mem"), "T D:1 C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn settings_of_a_pipeline_and_of_a_batch_are_kept() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    let batch = [parse("", "set work_mem=7"), bind("", "", &[]), execute("", 0), sync()].concat();
+    world.send(one, &[batch, query("set app.b=8"), query("select a")].concat());
+    world.run_for(10_000);
+    assert_eq!(world.brief(one), "1 2 C:SET Z:I C:SET Z:I T D:a C:SELECT 1 Z:I");
+    assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+    assert_eq!(world.query(one, "show work_mem"), "T D:7 C:SELECT 1 Z:I");
+    assert_eq!(world.query(one, "show app.b"), "T D:8 C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn reset_brings_back_what_the_client_began_with() {
+    let mut world = World::new(snapshot(1));
+    let options = [("user", "ann"), ("database", "shop"), ("options", "-c work_mem=5")];
+    let one = world.open(0);
+    world.send(one, &maitred_relay::sim::frontend::startup(&options));
+    world.run_until(|world| world.is_ready(one), 10_000_000);
+    world.brief(one);
+    let two = world.login(0);
+    for reset in ["reset work_mem", "discard all"] {
+        assert_eq!(world.query(one, "set work_mem=6"), "C:SET Z:I");
+        assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+        assert!(world.query(one, reset).ends_with("Z:I"));
+        assert_eq!(world.query(one, "show work_mem"), "T D:5 C:SELECT 1 Z:I", "{reset}");
+    }
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_lock_keeps_its_server_until_it_is_released() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    for key in [1, 2] {
+        world.query(one, &format!("select pg_advisory_lock({key})"));
+    }
+    assert_eq!(pins(&mut world), ["advisory lock: select pg_advisory_lock(?)"]);
+    world.send(two, &query("select b"));
+    world.run_for(100_000);
+    assert_eq!(world.brief(two), "", "waits");
+    world.query(one, "select pg_advisory_unlock(1)");
+    world.run_for(100_000);
+    assert_eq!(world.brief(two), "", "one lock is left");
+    assert_eq!(world.query(one, "select pg_advisory_unlock(2)").split(' ').next_back(), Some("Z:I"));
+    world.run_for(100_000);
+    assert_eq!(world.brief(two), "T D:b C:SELECT 1 Z:I");
+    assert!(pins(&mut world).is_empty());
+    world.everybody_leaves();
+}
+
+#[test]
+fn what_a_client_leaves_behind_is_gone_before_anybody_else_comes() {
+    for left in ["select pg_advisory_lock(1)", "prepare p", "set work_mem=9", "begin;set work_mem=9"] {
+        let mut world = World::new(snapshot(1));
+        let (one, two) = (world.login(0), world.login(0));
+        world.query(one, left);
+        world.leave(one);
+        world.run_for(10_000);
+        assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I", "{left}");
+        assert!(pins(&mut world).is_empty());
+        assert_eq!(world.lines.len(), 1, "{left}: reused");
+        world.everybody_leaves();
+    }
+}
+
+#[test]
+fn what_is_not_understood_keeps_its_server_unless_it_failed() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    assert!(world.query(one, "frobnicate").starts_with("E:42601"));
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+    assert!(pins(&mut world).is_empty());
+    world.everybody_leaves();
+}
+
+#[test]
+fn pinning_may_be_refused() {
+    let mut config = snapshot(1);
+    config.databases[0].pool.pinning = Pinning::Refuse;
+    let mut world = World::new(config);
+    let (one, two) = (world.login(0), world.login(0));
+    assert_eq!(world.query(one, "select pg_advisory_lock(1)"), "E:0A000 Z:I");
+    assert_eq!(world.query(one, "begin"), "C:BEGIN Z:T");
+    assert_eq!(world.query(one, "select pg_advisory_lock(1)"), "E:0A000 Z:E");
+    assert_eq!(world.query(one, "rollback"), "C:ROLLBACK Z:I");
+    let batch = [parse("", "select pg_advisory_lock(1)"), bind("", "", &[]), execute("", 0), sync()];
+    world.send(one, &batch.concat());
+    world.run_for(10_000);
+    assert_eq!(world.brief(one), "1 E:0A000 Z:I");
+    assert_eq!(world.query(one, "set work_mem=3"), "C:SET Z:I", "settings are carried all the same");
+    assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_pinned_client_that_asks_nothing_is_closed_after_its_time() {
+    let mut config = snapshot(1);
+    config.databases[0].pool.pin_timeout_ms = 500;
+    let mut world = World::new(config);
+    let (one, two) = (world.login(0), world.login(0));
+    world.query(one, "select pg_advisory_lock(1)");
+    for _ in 0..3 {
+        world.run_for(300_000);
+        assert_eq!(world.query(one, "select a"), "T D:a C:SELECT 1 Z:I", "it asks");
+    }
+    world.send(two, &query("select b"));
+    world.run_for(700_000);
+    assert!(world.brief(one).starts_with("F:57P05"));
+    assert_eq!(world.brief(two), "T D:b C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}

@@ -1,0 +1,141 @@
+//! What a statement may leave behind in its session, in neutral words.
+//!
+//! Only says what a text shows; what became of it a server is asked (`Dialect::write_probe`). Made by
+//! the dialects' `judge`, kept and acted upon by `relay`.
+
+/// Kinds of session state that cannot be carried to another server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Traces(u16);
+
+impl Traces {
+    pub const NONE: Traces = Traces(0);
+    pub const LOCKS: Traces = Traces(1);
+    pub const TEMPORARY: Traces = Traces(1 << 1);
+    pub const CURSORS: Traces = Traces(1 << 2);
+    pub const LISTENS: Traces = Traces(1 << 3);
+    pub const PREPARED: Traces = Traces(1 << 4);
+    pub const LOADED: Traces = Traces(1 << 5);
+    pub const UNKNOWN: Traces = Traces(1 << 6);
+
+    /// Every kind with the word for it that operators read.
+    pub const NAMED: [(Traces, &'static str); 7] = [
+        (Self::LOCKS, "advisory lock"),
+        (Self::TEMPORARY, "temporary object"),
+        (Self::CURSORS, "cursor with hold"),
+        (Self::LISTENS, "listen"),
+        (Self::PREPARED, "sql prepare"),
+        (Self::LOADED, "load"),
+        (Self::UNKNOWN, "not understood"),
+    ];
+
+    /// Kinds of which a server can be asked whether any is left.
+    pub const PROVABLE: Traces =
+        Traces(Self::LOCKS.0 | Self::TEMPORARY.0 | Self::CURSORS.0 | Self::LISTENS.0 | Self::PREPARED.0);
+
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub fn has(self, other: Traces) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    pub fn and(self, other: Traces) -> Traces {
+        Traces(self.0 & other.0)
+    }
+
+    pub fn without(self, other: Traces) -> Traces {
+        Traces(self.0 & !other.0)
+    }
+
+    pub fn add(&mut self, other: Traces) {
+        self.0 |= other.0;
+    }
+
+    /// The words for what is in it.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        Self::NAMED.into_iter().filter(move |(kind, _)| self.has(*kind)).map(|(_, name)| name)
+    }
+}
+
+/// Settings that a statement may change for its session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Touched {
+    /// Set to some value; names as written.
+    pub set: Vec<Box<str>>,
+    /// Returned to what the session began with.
+    pub reset: Vec<Box<str>>,
+    pub reset_all: bool,
+    /// Some that the text does not name.
+    pub unnamed: bool,
+}
+
+impl Touched {
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.reset.is_empty() && !self.reset_all && !self.unnamed
+    }
+
+    fn add(&mut self, other: &Touched) {
+        let merge = |all: &mut Vec<Box<str>>, more: &[Box<str>]| {
+            for name in more {
+                if !all.iter().any(|have| have.eq_ignore_ascii_case(name)) {
+                    all.push(name.clone());
+                }
+            }
+        };
+        merge(&mut self.set, &other.set);
+        merge(&mut self.reset, &other.reset);
+        self.reset_all |= other.reset_all;
+        self.unnamed |= other.unnamed;
+    }
+}
+
+/// What a statement may do to its session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// May be there afterwards.
+    pub begins: Traces,
+    /// May be gone afterwards, if it was there.
+    pub ends: Traces,
+    pub settings: Touched,
+}
+
+impl Effects {
+    pub fn is_empty(&self) -> bool {
+        self.begins.is_empty() && self.ends.is_empty() && self.settings.is_empty()
+    }
+
+    /// Whatever can be asked for afterwards, because the text says nothing.
+    pub fn anything() -> Effects {
+        let settings = Touched { unnamed: true, ..Touched::default() };
+        Effects { begins: Traces::PROVABLE, ends: Traces::NONE, settings }
+    }
+
+    pub fn add(&mut self, other: &Effects) {
+        self.begins.add(other.begins);
+        self.ends.add(other.ends);
+        self.settings.add(&other.settings);
+    }
+}
+
+/// What a server is asked about its session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Question {
+    /// Is any of these left?
+    pub traces: Traces,
+    /// The values of these, whatever set them.
+    pub values: Vec<Box<str>>,
+    /// The values of these, where the session has set them.
+    pub own_values: Vec<Box<str>>,
+    /// The value of each setting that the session has set.
+    pub all_values: bool,
+}
+
+/// One row of the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// Some of this kind is left.
+    Trace(Traces),
+    /// A setting has this value.
+    Setting(String, String),
+}

@@ -1,0 +1,482 @@
+//! What a statement's text shows of its effects on the session.
+//!
+//! Reads words, not grammar: a false alarm costs one question to the server, which alone knows what
+//! became of it. What hides in a function's body or a string that is run is not seen. Called by
+//! `relay` through `Dialect`, once for a prepared statement and for each simple query.
+//!
+//! Source: PostgreSQL manual, "SQL Commands", and the functions listed under each kind below.
+
+use crate::digest::{is_name, is_word, quoted_end};
+use crate::effects::{Effects, Traces};
+
+/// The effects of `text`, which may hold several statements; None: none that outlast a transaction.
+pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
+    let mut judge = Judge { words: Words { rest: text }, found: Effects::default() };
+    judge.statements();
+    (!judge.found.is_empty()).then(|| Box::new(judge.found))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token<'a> {
+    /// A word or a quoted name, quotes included.
+    Word(&'a [u8]),
+    /// A string, what is around it included.
+    Text(&'a [u8]),
+    /// The body of a dollar-quoted string.
+    Body(&'a [u8]),
+    Symbol(u8),
+}
+
+struct Words<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Words<'a> {
+    fn take(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.rest.split_at(length.min(self.rest.len()));
+        self.rest = rest;
+        taken
+    }
+
+    fn byte(&self, at: usize) -> u8 {
+        self.rest.get(at).copied().unwrap_or(0)
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<Token<'a>> {
+        loop {
+            let byte = *self.rest.first()?;
+            match byte {
+                b' ' | b'\t'..=b'\r' | 0 => drop(self.take(1)),
+                b'-' if self.byte(1) == b'-' => {
+                    let end = self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+                    self.take(end.unwrap_or(self.rest.len()));
+                }
+                b'/' if self.byte(1) == b'*' => self.skip_comment(),
+                b'\'' => return Some(Token::Text(self.take(quoted_end(self.rest, b'\'', false)))),
+                b'"' => return Some(Token::Word(self.take(quoted_end(self.rest, b'"', false)))),
+                b'$' => return Some(self.dollar()),
+                b'0'..=b'9' => {
+                    let length =
+                        self.rest.iter().take_while(|byte| is_name(**byte) || **byte == b'.').count();
+                    self.take(length);
+                    return Some(Token::Symbol(b'0'));
+                }
+                _ if is_word(byte) => return Some(self.word()),
+                _ => return Some(Token::Symbol(self.take(1)[0])),
+            }
+        }
+    }
+
+    #[inline]
+    fn word(&mut self) -> Token<'a> {
+        let length = self.rest.iter().position(|byte| !is_name(*byte)).unwrap_or(self.rest.len());
+        let first = self.rest[0].to_ascii_lowercase();
+        if length == 1 && self.byte(1) == b'\'' && matches!(first, b'e' | b'b' | b'x' | b'n') {
+            let quoted = quoted_end(&self.rest[1..], b'\'', first == b'e');
+            return Token::Text(self.take(1 + quoted));
+        }
+        if length == 1 && first == b'u' && self.byte(1) == b'&' && self.byte(2) == b'\'' {
+            let quoted = quoted_end(&self.rest[2..], b'\'', false);
+            return Token::Text(self.take(2 + quoted));
+        }
+        Token::Word(self.take(length))
+    }
+
+    /// `$1`, `$tag$…$tag$`, or a dollar sign.
+    fn dollar(&mut self) -> Token<'a> {
+        let after = &self.rest[1..];
+        let tag = after.iter().take_while(|byte| is_name(**byte) && **byte != b'$').count();
+        if after.get(tag) != Some(&b'$') || after[0].is_ascii_digit() {
+            self.take(1 + tag);
+            return Token::Symbol(b'$');
+        }
+        let mark = self.take(tag + 2);
+        let end = self.rest.windows(mark.len()).position(|part| part == mark).unwrap_or(self.rest.len());
+        let body = self.take(end);
+        self.take(mark.len());
+        Token::Body(body)
+    }
+
+    fn skip_comment(&mut self) {
+        let mut depth = 0;
+        loop {
+            match (self.byte(0), self.byte(1)) {
+                (b'/', b'*') => depth += 1,
+                (b'*', b'/') => depth -= 1,
+                _ if self.rest.is_empty() => return,
+                _ => {
+                    self.take(1);
+                    continue;
+                }
+            }
+            self.take(2);
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+}
+
+struct Judge<'a> {
+    words: Words<'a>,
+    found: Effects,
+}
+
+impl<'a> Judge<'a> {
+    fn statements(&mut self) {
+        while let Some(token) = self.words.next() {
+            match token {
+                Token::Symbol(b';' | b'(') => {}
+                Token::Word(word) => self.statement(word),
+                // A syntax error, or the rest of one.
+                _ => self.body(b""),
+            }
+        }
+    }
+
+    /// One statement whose first word is `word`, up to its semicolon.
+    fn statement(&mut self, word: &'a [u8]) {
+        let mut lower = [0; 12];
+        let Some(first) = lowered(word, &mut lower) else {
+            self.found.begins.add(Traces::UNKNOWN);
+            return self.body(b"");
+        };
+        match first {
+            b"select" | b"insert" | b"update" | b"delete" | b"with" | b"values" | b"table" | b"merge"
+            | b"copy" | b"declare" | b"explain" | b"call" | b"create" => {}
+            b"begin" | b"start" | b"commit" | b"end" | b"rollback" | b"abort" | b"savepoint" | b"release"
+            | b"show" | b"fetch" | b"move" | b"notify" | b"alter" | b"grant" | b"revoke" | b"comment"
+            | b"truncate" | b"vacuum" | b"analyze" | b"analyse" | b"reindex" | b"cluster" | b"refresh"
+            | b"lock" | b"import" | b"security" | b"checkpoint" | b"reassign" | b"repack" => {}
+            b"set" => return self.set(),
+            b"reset" => return self.reset(),
+            b"discard" => self.found.ends.add(Traces::PROVABLE),
+            b"listen" => self.found.begins.add(Traces::LISTENS),
+            b"unlisten" => self.found.ends.add(Traces::LISTENS),
+            b"prepare" => return self.prepare(),
+            b"deallocate" => self.found.ends.add(Traces::PREPARED),
+            // Why: what it runs was judged when it was prepared, perhaps long ago.
+            b"execute" => self.found.add(&Effects::anything()),
+            b"close" => self.found.ends.add(Traces::CURSORS),
+            b"drop" => self.found.ends.add(Traces::TEMPORARY),
+            b"load" => self.found.begins.add(Traces::LOADED),
+            b"do" => return self.block(),
+            _ => self.found.begins.add(Traces::UNKNOWN),
+        }
+        self.body(word);
+    }
+
+    /// The rest of a statement that begins with `first`: functions and words that matter wherever they stand.
+    fn body(&mut self, first: &'a [u8]) {
+        let mut previous = first;
+        while let Some(token) = self.words.next() {
+            match token {
+                Token::Symbol(b';') => return,
+                Token::Word(word) => {
+                    self.word(word, previous);
+                    previous = word;
+                }
+                _ => {}
+            }
+        }
+    }
+
+    #[inline]
+    fn word(&mut self, word: &[u8], previous: &[u8]) {
+        let word = word.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(word);
+        match (word.len(), word[..word.len().min(1)].first().map(u8::to_ascii_lowercase)) {
+            (10, Some(b's')) if is(word, b"set_config") => self.set_config(),
+            (4.., Some(b'p')) if starts(word, b"pg_") => self.system_name(word),
+            (4 | 9, Some(b't')) if is(word, b"temp") || is(word, b"temporary") => {
+                let may_follow: [&[u8]; 5] = [b"create", b"replace", b"global", b"local", b"into"];
+                if may_follow.iter().any(|word| is(previous, word)) {
+                    self.found.begins.add(Traces::TEMPORARY);
+                }
+            }
+            (4, Some(b'h')) if is(word, b"hold") && is(previous, b"with") => {
+                self.found.begins.add(Traces::CURSORS);
+            }
+            (7, Some(b'e')) if is(word, b"execute") => self.found.add(&Effects::anything()),
+            (14.., Some(b'd')) if starts(word, b"dblink_connect") => {
+                self.found.begins.add(Traces::UNKNOWN);
+            }
+            _ => {}
+        }
+    }
+
+    fn system_name(&mut self, word: &[u8]) {
+        if starts(word, b"pg_temp") || is(word, b"pg_my_temp_schema") {
+            self.found.begins.add(Traces::TEMPORARY);
+        } else if starts(word, b"pg_advisory_unlock") {
+            self.found.ends.add(Traces::LOCKS);
+        } else if starts(word, b"pg_advisory_lock") || starts(word, b"pg_try_advisory_lock") {
+            self.found.begins.add(Traces::LOCKS);
+        }
+    }
+
+    /// `set_config('name', value, is_local)`.
+    fn set_config(&mut self) {
+        let mut ahead = Words { rest: self.words.rest };
+        let mut name = None;
+        let (mut depth, mut argument, mut last): (u32, u32, Option<Token<'a>>) = (0, 0, None);
+        while let Some(token) = ahead.next() {
+            match token {
+                Token::Symbol(b'(') => depth += 1,
+                Token::Symbol(b')') if depth <= 1 => break,
+                Token::Symbol(b')') => depth -= 1,
+                Token::Symbol(b',') if depth == 1 => argument += 1,
+                Token::Text(text) if argument == 0 && depth == 1 => name = plain(text),
+                _ if depth == 0 => break,
+                _ => {}
+            }
+            if argument == 2 && !matches!(token, Token::Symbol(_)) {
+                last = Some(token);
+            }
+        }
+        match (last, name) {
+            (Some(Token::Word(word)), _) if is(word, b"true") => {}
+            (_, Some(name)) => self.found.settings.set.push(name),
+            _ => self.found.settings.unnamed = true,
+        }
+    }
+
+    /// `SET …`, the first word taken.
+    fn set(&mut self) {
+        let mut name = match self.words.next() {
+            Some(Token::Word(word)) => word,
+            _ => return self.body(b""),
+        };
+        if is(name, b"local") {
+            return self.body(b"");
+        }
+        if is(name, b"transaction") {
+            return self.body(b"");
+        }
+        if is(name, b"session") {
+            match self.words.next() {
+                Some(Token::Word(word)) if is(word, b"characteristics") => {
+                    let kinds = ["isolation", "read_only", "deferrable"];
+                    let names = kinds.map(|kind| format!("default_transaction_{kind}").into());
+                    self.found.settings.set.extend(names);
+                    return self.body(b"");
+                }
+                Some(Token::Word(word)) => name = word,
+                _ => return self.body(b""),
+            }
+        }
+        let name: Box<str> = if is(name, b"names") {
+            "client_encoding".into()
+        } else if is(name, b"time") {
+            "TimeZone".into()
+        } else if is(name, b"schema") {
+            "search_path".into()
+        } else if is(name, b"xml") {
+            "xmloption".into()
+        } else if is(name, b"authorization") {
+            "session_authorization".into()
+        } else if starts(name, b"transaction_") || is(name, b"constraints") || is(name, b"seed") {
+            return self.body(b"");
+        } else {
+            self.dotted(name)
+        };
+        // Spec: `SET x TO DEFAULT` is `RESET x`.
+        let mut ahead = Words { rest: self.words.rest };
+        let is_default = std::iter::from_fn(|| ahead.next())
+            .take_while(|token| !matches!(token, Token::Symbol(b';')))
+            .take(3)
+            .any(|token| matches!(token, Token::Word(word) if is(word, b"default")));
+        let settings = &mut self.found.settings;
+        if is_default { &mut settings.reset } else { &mut settings.set }.push(name);
+        self.body(b"");
+    }
+
+    /// `RESET …`, the first word taken.
+    fn reset(&mut self) {
+        let name: Box<str> = match self.words.next() {
+            Some(Token::Word(word)) if is(word, b"all") => {
+                self.found.settings.reset_all = true;
+                return self.body(b"");
+            }
+            Some(Token::Word(word)) if is(word, b"time") => "TimeZone".into(),
+            Some(Token::Word(word)) if is(word, b"session") => "session_authorization".into(),
+            Some(Token::Word(word)) if starts(word, b"transaction_") => return self.body(b""),
+            Some(Token::Word(word)) => self.dotted(word),
+            _ => return self.body(b""),
+        };
+        self.found.settings.reset.push(name);
+        self.body(b"");
+    }
+
+    /// A setting's name that begins with `first` and may go on behind dots.
+    fn dotted(&mut self, first: &[u8]) -> Box<str> {
+        let mut name = unquoted(first);
+        while let Some(rest) = self.words.rest.strip_prefix(b".") {
+            self.words.rest = rest;
+            let Some(Token::Word(part)) = self.words.next() else { break };
+            name.push('.');
+            name.push_str(&unquoted(part));
+        }
+        name.into()
+    }
+
+    /// `PREPARE TRANSACTION` ends a transaction; any other makes a statement.
+    fn prepare(&mut self) {
+        match self.words.next() {
+            Some(Token::Word(word)) if is(word, b"transaction") => {}
+            _ => self.found.begins.add(Traces::PREPARED),
+        }
+        self.body(b"");
+    }
+
+    /// `DO`: what stands in its block is run.
+    fn block(&mut self) {
+        while let Some(token) = self.words.next() {
+            match token {
+                Token::Symbol(b';') => return,
+                Token::Body(body) => self.code(body),
+                Token::Text(text) => match plain(text) {
+                    Some(code) => self.code(code.as_bytes()),
+                    None => self.found.add(&Effects::anything()),
+                },
+                _ => {}
+            }
+        }
+    }
+
+    fn code(&mut self, code: &[u8]) {
+        let mut inner = Judge { words: Words { rest: code }, found: Effects::default() };
+        let mut previous: &[u8] = b";";
+        while let Some(token) = inner.words.next() {
+            match token {
+                Token::Word(word) => {
+                    // Why any `set`: where a statement begins in a block is a matter of its language.
+                    if is(word, b"set") || is(word, b"reset") || is(word, b"listen") || is(word, b"load") {
+                        inner.found.add(&Effects::anything());
+                    }
+                    inner.word(word, previous);
+                    previous = word;
+                }
+                Token::Symbol(symbol) => previous = if symbol == b';' { b";" } else { previous },
+                _ => {}
+            }
+        }
+        self.found.add(&inner.found);
+    }
+}
+
+#[inline]
+fn is(word: &[u8], lower: &[u8]) -> bool {
+    word.eq_ignore_ascii_case(lower)
+}
+
+#[inline]
+fn starts(word: &[u8], lower: &[u8]) -> bool {
+    word.len() >= lower.len() && word[..lower.len()].eq_ignore_ascii_case(lower)
+}
+
+fn lowered<'a>(word: &[u8], into: &'a mut [u8; 12]) -> Option<&'a [u8]> {
+    let target = into.get_mut(..word.len())?;
+    target.copy_from_slice(word);
+    target.make_ascii_lowercase();
+    Some(target)
+}
+
+/// What a string of the plain kind holds.
+fn plain(text: &[u8]) -> Option<Box<str>> {
+    let inner = text.strip_prefix(b"'")?.strip_suffix(b"'")?;
+    Some(std::str::from_utf8(inner).ok()?.replace("''", "'").into())
+}
+
+/// A name as the server knows it.
+fn unquoted(word: &[u8]) -> String {
+    let text = String::from_utf8_lossy(word);
+    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) => inner.replace("\"\"", "\""),
+        None => text.to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Effects {
+        effects(text.as_bytes()).map(|effects| *effects).unwrap_or_default()
+    }
+
+    #[test]
+    fn ordinary_statements_have_no_effects() {
+        for text in [
+            "SELECT abalance FROM pgbench_accounts WHERE aid = 5",
+            "select 'set_config(1)', \"temp\", $1 -- pg_advisory_lock()\n, /* listen; */ 2",
+            "insert into tempo values (1); begin; commit; rollback to savepoint a",
+            "SET LOCAL work_mem = '1MB'",
+            "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
+            "select set_config('a.b', $1, true)",
+            "select pg_advisory_xact_lock(5), pg_try_advisory_xact_lock(6)",
+            "create table t (temp int, hold text); alter table t add set_config_x int",
+            "create function f() returns void language sql as $$ select pg_advisory_lock(1) $$",
+            "prepare transaction 'x'; commit prepared 'x'",
+            "explain select 1",
+            "",
+            " ; ",
+        ] {
+            assert_eq!(effects(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn settings_are_named_as_the_server_knows_them() {
+        let names = |text: &str| {
+            let found = of(text).settings;
+            (found.set.join(","), found.reset.join(","), found.reset_all, found.unnamed)
+        };
+        let set = |name: &str| (name.to_owned(), String::new(), false, false);
+        let reset = |name: &str| (String::new(), name.to_owned(), false, false);
+        assert_eq!(names("SET work_mem TO '4MB'"), set("work_mem"));
+        assert_eq!(names("set session Search_Path = a, b"), set("search_path"));
+        assert_eq!(names("set app.\"User Id\" = 5"), set("app.User Id"));
+        assert_eq!(names("select set_config('a.b', current_user, false)"), set("a.b"));
+        assert_eq!(names("select set_config('a.b', f(1, 2), $1)"), set("a.b"));
+        assert_eq!(names("SET TIME ZONE 'UTC'"), set("TimeZone"));
+        assert_eq!(names("SET NAMES 'latin1'"), set("client_encoding"));
+        assert_eq!(names("set role bob"), set("role"));
+        assert!(names("select set_config($1, $2, false)").3);
+        assert_eq!(names("RESET work_mem"), reset("work_mem"));
+        assert_eq!(names("set work_mem to default"), reset("work_mem"));
+        assert!(names("begin; reset all; commit").2);
+        let characteristics = "set session characteristics as transaction read only";
+        assert_eq!(of(characteristics).settings.set.len(), 3);
+    }
+
+    #[test]
+    fn traces_are_seen_where_they_begin_and_where_they_may_end() {
+        let begins = |text: &str| of(text).begins;
+        assert_eq!(begins("select pg_advisory_lock(1)"), Traces::LOCKS);
+        assert_eq!(begins("SELECT pg_catalog.PG_TRY_ADVISORY_LOCK_SHARED(1, 2)"), Traces::LOCKS);
+        assert_eq!(begins("create temp table t ()"), Traces::TEMPORARY);
+        assert_eq!(begins("create or replace temporary view v as select 1"), Traces::TEMPORARY);
+        assert_eq!(begins("CREATE LOCAL TEMP SEQUENCE s"), Traces::TEMPORARY);
+        assert_eq!(begins("select 1 into temp t"), Traces::TEMPORARY);
+        assert_eq!(begins("create table pg_temp.t ()"), Traces::TEMPORARY);
+        assert_eq!(begins("declare c scroll cursor with hold for select 1"), Traces::CURSORS);
+        assert_eq!(begins("listen a"), Traces::LISTENS);
+        assert_eq!(begins("prepare p as select 1"), Traces::PREPARED);
+        assert_eq!(begins("load 'auto_explain'"), Traces::LOADED);
+        assert_eq!(begins("frobnicate everything"), Traces::UNKNOWN);
+        assert_eq!(of("select pg_advisory_unlock(1)").ends, Traces::LOCKS);
+        assert_eq!(of("drop table t").ends, Traces::TEMPORARY);
+        assert_eq!(of("close all").ends, Traces::CURSORS);
+        assert_eq!(of("discard all").ends, Traces::PROVABLE);
+    }
+
+    #[test]
+    fn a_block_is_looked_into() {
+        assert_eq!(effects(b"do $$ begin perform 1; end $$"), None);
+        assert_eq!(of("do $x$ begin perform pg_advisory_lock(1); end $x$").begins, Traces::LOCKS);
+        assert_eq!(of("do $$ begin set work_mem = '1MB'; end $$"), Effects::anything());
+        assert_eq!(of("do 'begin execute ''x''; end'"), Effects::anything());
+        assert_eq!(of("explain analyze execute p(1)"), Effects::anything());
+    }
+}

@@ -1,0 +1,133 @@
+//! Asking a server what has become of its session, and reading what it says.
+//!
+//! Only texts and rows; when to ask and what follows is `relay`'s matter. Called through `Dialect`.
+//!
+//! Source: PostgreSQL manual, "System Views" (`pg_settings`, `pg_locks`, `pg_cursors`,
+//! `pg_prepared_statements`) and "Session Information Functions".
+
+use super::statement::push_literal;
+use super::{frame, reply};
+use crate::effects::{Finding, Question, Traces};
+
+/// Each kind with the condition under which some of it is left.
+const CONDITIONS: [(Traces, &str, &str); 5] = [
+    (
+        Traces::LOCKS,
+        "locks",
+        "EXISTS(SELECT FROM pg_catalog.pg_locks WHERE locktype='advisory' AND pid=pg_catalog.pg_backend_pid())",
+    ),
+    (
+        Traces::TEMPORARY,
+        "temporary",
+        "EXISTS(SELECT FROM pg_catalog.pg_class WHERE relnamespace=pg_catalog.pg_my_temp_schema()) \
+         OR EXISTS(SELECT FROM pg_catalog.pg_proc WHERE pronamespace=pg_catalog.pg_my_temp_schema()) \
+         OR EXISTS(SELECT FROM pg_catalog.pg_type WHERE typnamespace=pg_catalog.pg_my_temp_schema())",
+    ),
+    (Traces::CURSORS, "cursors", "EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"),
+    (Traces::LISTENS, "listens", "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())"),
+    (Traces::PREPARED, "prepared", "EXISTS(SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"),
+];
+
+/// Ask `question`: one request with one `Ready`, whose rows `finding` reads.
+pub fn write(out: &mut Vec<u8>, question: &Question) {
+    let mut sql = String::with_capacity(256);
+    let mut part = |text: &dyn Fn(&mut String)| {
+        sql.push_str(if sql.is_empty() { "SELECT " } else { " UNION ALL SELECT " });
+        text(&mut sql);
+    };
+    for (kind, word, condition) in CONDITIONS {
+        if question.traces.has(kind) {
+            part(&|sql| sql.push_str(&format!("'{word}',NULL,NULL WHERE {condition}")));
+        }
+    }
+    for name in &question.values {
+        part(&|sql| {
+            sql.push_str("'set',");
+            push_literal(sql, name);
+            sql.push_str(",pg_catalog.current_setting(");
+            push_literal(sql, name);
+            sql.push_str(",true)");
+        });
+    }
+    if question.all_values || !question.own_values.is_empty() {
+        part(&|sql| {
+            sql.push_str("'set',name,setting FROM pg_catalog.pg_settings WHERE source='session'");
+            if !question.all_values {
+                sql.push_str(" AND pg_catalog.lower(name) IN (");
+                for (at, name) in question.own_values.iter().enumerate() {
+                    sql.push_str(if at > 0 { "," } else { "" });
+                    push_literal(sql, &name.to_ascii_lowercase());
+                }
+                sql.push(')');
+            }
+        });
+    }
+    if sql.is_empty() {
+        sql.push_str("SELECT NULL,NULL,NULL WHERE false");
+    }
+    reply::query(out, &sql);
+}
+
+/// Read one whole row of the answer.
+pub fn finding(message: &[u8]) -> Option<Finding> {
+    let mut rest = message.get(frame::HEADER + 2..)?;
+    let mut column = || -> Option<Option<String>> {
+        let (length, after) = rest.split_first_chunk::<4>()?;
+        let length = i32::from_be_bytes(*length);
+        if length < 0 {
+            rest = after;
+            return Some(None);
+        }
+        let (text, after) = after.split_at_checked(length as usize)?;
+        rest = after;
+        Some(Some(String::from_utf8(text.to_vec()).ok()?))
+    };
+    let (kind, name, value) = (column()??, column()?, column()?);
+    if kind == "set" {
+        return Some(Finding::Setting(name?, value.unwrap_or_default()));
+    }
+    let known = CONDITIONS.iter().find(|(_, word, _)| *word == kind)?;
+    Some(Finding::Trace(known.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::postgres::statement::query_text;
+
+    fn text_of(question: &Question) -> String {
+        let mut out = Vec::new();
+        write(&mut out, question);
+        String::from_utf8(query_text(&out).to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_question_is_one_statement() {
+        let question = Question {
+            traces: Traces::CURSORS,
+            values: vec!["a'b".into()],
+            own_values: vec!["Work_Mem".into()],
+            all_values: false,
+        };
+        let text = text_of(&question);
+        assert_eq!(text.matches("UNION ALL").count(), 2);
+        assert!(text.contains("current_setting('a''b',true)"), "{text}");
+        assert!(text.ends_with("AND pg_catalog.lower(name) IN ('work_mem')"), "{text}");
+        assert!(!text.contains(';'));
+        assert!(text_of(&Question::default()).starts_with("SELECT "));
+    }
+
+    #[test]
+    fn rows_are_findings() {
+        let row = |values: &[Option<&str>]| {
+            let mut out = Vec::new();
+            reply::data_row(&mut out, values);
+            finding(&out)
+        };
+        assert_eq!(row(&[Some("locks"), None, None]), Some(Finding::Trace(Traces::LOCKS)));
+        let set = Finding::Setting("a.b".to_owned(), "x".to_owned());
+        assert_eq!(row(&[Some("set"), Some("a.b"), Some("x")]), Some(set));
+        assert_eq!(row(&[Some("other"), None, None]), None);
+        assert_eq!(row(&[Some("set")]), None);
+    }
+}

@@ -1,0 +1,192 @@
+"""Session state in transaction mode: carried where it can be, else its client keeps the server.
+
+Each test has one server and two clients that must not see each other's state. Run by pytest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fix_maitred import Maitred
+from fix_postgres import Postgres
+from fix_processes import eventually
+from fix_wire import Wire, query
+
+
+@pytest.fixture
+def maitred(make_maitred: Callable[..., Maitred]) -> Maitred:
+    return make_maitred({"pool": {"size": 1}})
+
+
+def pins(maitred: Maitred) -> list[str]:
+    return [row["reasons"] for row in maitred.console("SHOW PINS")]
+
+
+SETTINGS = {
+    "SET": ("set work_mem = '4567kB'", "work_mem", "4567kB", "4MB"),
+    "SET TO a list": ('set search_path to a, "B c"', "search_path", 'a, "B c"', ""),
+    "set_config": ("select set_config('app.tenant', '7', false)", "app.tenant", "7", ""),
+    "a name by value": (
+        "select set_config(name, '3min', false) from (values ('statement_timeout')) v (name)",
+        "statement_timeout", "3min", "0",
+    ),
+    "SET TIME ZONE": ("set time zone 'Asia/Tokyo'", "timezone", "Asia/Tokyo", "UTC"),
+    "in a block": ("do $$ begin set work_mem = '2345kB'; end $$", "work_mem", "2345kB", "4MB"),
+    "run in a block": (
+        "do $$ begin execute 'set lock_timeout = ''4s'''; end $$", "lock_timeout", "4s", "0",
+    ),
+    "in several statements": ("select 1; set work_mem = '9MB'; select 2", "work_mem", "9MB", "4MB"),
+    "characteristics": (
+        "set session characteristics as transaction isolation level serializable",
+        "default_transaction_isolation", "serializable", "read committed",
+    ),
+    "committed": ("begin; set work_mem = '8MB'; commit", "work_mem", "8MB", "4MB"),
+    "behind a savepoint": (
+        "begin; set work_mem='5MB'; savepoint s; set work_mem='6MB'; rollback to s; commit",
+        "work_mem", "5MB", "4MB",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", SETTINGS)
+def test_a_setting_is_its_clients_and_nobody_elses(
+    maitred: Maitred, postgres: Postgres, how: str
+) -> None:
+    statement, name, value, default = SETTINGS[how]
+    default = (
+        postgres.rows(f"select coalesce(current_setting('{name}', true), '')")[0][0] or default
+    )
+    with maitred.wire() as one, maitred.wire() as two:
+        one.query(statement)
+        for _ in range(2):
+            assert two.value(f"select coalesce(current_setting('{name}', true), '')") == default
+            assert one.value(f"select current_setting('{name}')") == value
+        one.query(f"reset {name}")
+        assert one.value(f"select current_setting('{name}')") == default
+        assert two.value(f"select coalesce(current_setting('{name}', true), '')") == default
+    assert pins(maitred) == []
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "begin; set work_mem = '8MB'; rollback",
+        "set local work_mem = '8MB'",
+        "begin; set local work_mem = '8MB'; commit",
+        "begin; select set_config('work_mem', '8MB', true); commit",
+        "set work_mem = '8MB'; select 1/0",
+    ],
+)
+def test_a_setting_that_does_not_last_is_not_carried(maitred: Maitred, statement: str) -> None:
+    with maitred.wire() as one, maitred.wire() as two:
+        one.send(query(statement))
+        one.read_until("Z")
+        for client in (two, one):
+            assert client.value("show work_mem") == "4MB"
+
+
+def test_a_role_is_carried(maitred: Maitred, postgres: Postgres) -> None:
+    postgres.rows("drop role if exists carried")
+    postgres.rows("create role carried")
+    postgres.rows("grant carried to app")
+    try:
+        with maitred.wire() as one, maitred.wire() as two:
+            one.query("set role carried")
+            for _ in range(2):
+                assert two.value("select current_user") == "app"
+                assert one.value("select current_user") == "carried"
+            one.query("reset all")
+            assert one.value("select current_user") == "carried", "RESET ALL leaves the role"
+            one.query("reset role")
+            assert one.value("select current_user") == "app"
+    finally:
+        postgres.rows("drop role carried")
+
+
+@pytest.mark.parametrize("reset", ["reset work_mem", "reset all", "discard all"])
+def test_a_reset_returns_to_what_the_client_began_with(maitred: Maitred, reset: str) -> None:
+    with maitred.wire(options="-c work_mem=7MB") as one, maitred.wire() as two:
+        one.query("set work_mem = '8MB'")
+        assert two.value("show work_mem") == "4MB"
+        one.query(reset)
+        assert one.value("show work_mem") == "7MB"
+        assert two.value("show work_mem") == "4MB"
+
+
+PINS = {
+    "advisory lock": (
+        "select pg_advisory_lock(4711)", "select pg_advisory_unlock(4711)",
+        "select count(*) from pg_locks where locktype = 'advisory'",
+    ),
+    "temporary object": (
+        "create temp table kept (x int)", "drop table kept",
+        "select count(*) from pg_class where relname = 'kept'",
+    ),
+    "cursor with hold": (
+        "declare kept cursor with hold for select 1", "close kept",
+        "select count(*) from pg_cursors",
+    ),
+    "listen": ("listen kept", "unlisten *", "select count(*) from pg_listening_channels()"),
+    "sql prepare": (
+        "prepare kept as select 1", "deallocate kept",
+        "select count(*) from pg_prepared_statements where from_sql",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", PINS)
+def test_what_cannot_be_carried_keeps_the_server_until_it_is_gone(
+    maitred: Maitred, reason: str
+) -> None:
+    begin, end, _ = PINS[reason]
+    with maitred.wire() as one, maitred.wire() as two:
+        one.query(begin)
+        eventually(lambda: pins(maitred) == [reason])
+        two.send(query("select 'waited'"))
+        eventually(lambda: maitred.pool()["cl_waiting"] == 1)
+        assert one.value("select 'mine'") == "mine"
+        one.query(end)
+        assert two.read_until("Z")[1].tag == "D"
+        assert pins(maitred) == []
+    assert maitred.metrics()[f'maitred_pins_total{{reason="{reason}"}}'] == 1
+
+
+@pytest.mark.parametrize("reason", PINS)
+def test_what_a_client_leaves_is_gone_for_the_next(maitred: Maitred, reason: str) -> None:
+    begin, _, count = PINS[reason]
+    with maitred.wire() as one:
+        one.query(begin)
+        assert one.value(count) == "1"
+    with maitred.wire() as two:
+        assert two.value(count) == "0"
+
+
+def test_a_temporary_table_of_one_transaction_pins_nobody(maitred: Maitred) -> None:
+    with maitred.wire() as one, maitred.wire() as two:
+        one.query("begin; create temp table t (x int) on commit drop; insert into t values (1)")
+        assert one.value("select count(*) from t") == "1"
+        one.query("commit")
+        assert two.value("select 'free'") == "free"
+    assert pins(maitred) == []
+
+
+def test_state_survives_other_clients_under_load(maitred: Maitred) -> None:
+    both = "select current_setting('app.number'), current_setting('work_mem')"
+    clients: list[Wire] = [maitred.wire() for _ in range(20)]
+    try:
+        for number, client in enumerate(clients):
+            client.query(f"set app.number = '{number}'; set work_mem = '{number + 1}MB'")
+        for _ in range(5):
+            for client in clients:
+                client.send(
+                    query("select current_setting('app.number'), current_setting('work_mem')")
+                )
+            for number, client in enumerate(clients):
+                row = client.read_until("Z")[1].body
+                assert row.endswith(f"{number + 1}MB".encode())
+                assert f"{number}".encode() in row
+    finally:
+        for client in clients:
+            client.close()
