@@ -106,6 +106,8 @@ class Engine:
             prepared_statements, replication
         servers: id, worker, user, database, endpoint, state, address, port, local_address, local_port,
             connected_us, request_us, client (id or None), pid, tls, application_name, prepared_statements, leases
+        pins: clients that keep a server beyond a transaction: client, server, user, database, reasons (list),
+            since_us (ago), shape
         stats: per database: database, leases, transactions, queries, received_bytes, sent_bytes,
             transaction_us, query_us, wait_us, client_parses, server_parses, binds, logins, client_errors
         waits: per database: database, buckets (list of [upper_us, count]) of the time clients waited for a server

@@ -124,10 +124,6 @@ PINS = {
         "select count(*) from pg_cursors",
     ),
     "listen": ("listen kept", "unlisten *", "select count(*) from pg_listening_channels()"),
-    "sql prepare": (
-        "prepare kept as select 1", "deallocate kept",
-        "select count(*) from pg_prepared_statements where from_sql",
-    ),
 }  # fmt: skip
 
 
@@ -156,6 +152,32 @@ def test_what_a_client_leaves_is_gone_for_the_next(maitred: Maitred, reason: str
         assert one.value(count) == "1"
     with maitred.wire() as two:
         assert two.value(count) == "0"
+
+
+def test_statements_of_sql_keep_their_names_in_each_client(maitred: Maitred) -> None:
+    with maitred.wire() as one, maitred.wire() as two:
+        one.query("prepare p (int) as select 'one', $1 -- with a comment")
+        two.query("prepare p as select 'two'")
+        two.query("prepare \"Q q\" as select 'quoted'")
+        for _ in range(2):
+            assert one.value("execute p(5)") == "one"
+            assert two.value("execute p") == "two"
+            assert two.value('execute "Q q"') == "quoted"
+        one.query("deallocate p")
+        assert one.error("execute p(5)").fields["C"] == "26000"
+        assert two.value("execute p") == "two"
+        two.query("deallocate all")
+        assert two.error("execute p").fields["C"] == "26000"
+    assert pins(maitred) == []
+
+
+def test_statements_of_sql_that_cannot_be_said_again_pin(maitred: Maitred) -> None:
+    with maitred.wire() as one:
+        one.query("prepare a as select 1; prepare b as select 2")
+        eventually(lambda: pins(maitred) == ["sql prepare"])
+        assert one.value("execute b") == "2"
+        one.query("deallocate all")
+        eventually(lambda: pins(maitred) == [])
 
 
 def test_a_temporary_table_of_one_transaction_pins_nobody(maitred: Maitred) -> None:

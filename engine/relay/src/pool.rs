@@ -257,7 +257,14 @@ impl Relay {
             return false;
         }
         let wanted = Arc::clone(&client.settings);
-        let changes = server.settings.changes_to(&wanted);
+        let mut changes = Vec::new();
+        for (name, value) in server.settings.changes_to(&wanted) {
+            let is_replaced = value.is_some() && server.settings.value(name).is_some();
+            if is_replaced && server.dialect.is_statement_among_settings(name) {
+                changes.push((name, None));
+            }
+            changes.push((name, value));
+        }
         let is_due = !changes.is_empty();
         if is_due {
             server.dialect.write_settings(&mut server.output, &changes);

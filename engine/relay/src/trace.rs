@@ -173,14 +173,25 @@ impl Relay {
         let fresh = server.shared.welcome();
         let dialect = server.dialect;
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
-        let is_hidden = |name: &str| name.contains('.') || server.dialect.is_unlisted(name);
+        let is_statement = |name: &str| dialect.is_statement_among_settings(name);
+        let is_hidden = |name: &str| !is_statement(name) && (name.contains('.') || dialect.is_unlisted(name));
         let mut question = Question { traces: effects.begins, ..Question::default() };
-        question.traces.add(effects.ends.and(trace.pins));
+        let mut kept = trace.pins;
+        if server.settings.iter().any(|(name, _)| is_statement(name)) {
+            kept.add(Traces::PREPARED);
+        }
+        question.traces.add(effects.ends.and(kept));
         question.traces = question.traces.and(Traces::PROVABLE);
-        question.all_values = effects.settings.unnamed || effects.settings.reset_all;
-        let named = effects.settings.set.iter().chain(&effects.settings.reset);
-        for name in named.filter(|name| !is_reported(name)) {
-            let was_set = effects.settings.set.iter().any(|set| set.eq_ignore_ascii_case(name));
+        // Why: drivers reset all whenever a connection goes back to their pool, mostly for nothing.
+        let touched = &effects.settings;
+        let is_any_set = !touched.set.is_empty()
+            || server.settings.iter().any(|(name, _)| !is_reported(name) && !is_statement(name));
+        question.all_values = touched.unnamed || touched.reset_all && is_any_set;
+        for name in touched.set.iter().chain(&touched.reset).filter(|name| !is_reported(name)) {
+            let was_set = touched.set.iter().any(|set| set.eq_ignore_ascii_case(name));
+            if !was_set && server.settings.value(name).is_none() {
+                continue;
+            }
             if was_set || is_hidden(name) {
                 question.values.push(name.clone());
             } else if !question.all_values {
@@ -234,21 +245,41 @@ impl Relay {
         }
         let mut settings = (*server.settings).clone();
         let mut left = Traces::NONE;
-        let is_hidden = |name: &str| name.contains('.') || server.dialect.is_unlisted(name);
         let (fresh, dialect) = (server.shared.welcome(), server.dialect);
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
+        let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         if asked.question.all_values {
-            settings.retain(|name| is_hidden(name) || is_reported(name));
+            let is_listed = |name: &str| !name.contains('.') && !dialect.is_unlisted(name);
+            settings.retain(|name| is_statement(name) || is_reported(name) || !is_listed(name));
+        }
+        if asked.question.traces.has(Traces::PREPARED) {
+            settings.retain(|name| !is_statement(name));
         }
         for name in &asked.question.own_values {
             settings.remove(name);
         }
+        let limit = self.pools[server.pool.0 as usize].route.settings.client_statements_bytes;
+        let mut room = if limit > 0 { limit } else { u64::MAX };
         for finding in asked.findings {
             match finding {
                 Finding::Trace(kind) => left.add(kind),
+                Finding::Statement(name, text) => {
+                    let name = dialect.name_among_settings(&name);
+                    // Why: what we said again ourselves stands there in one text with all else that we said.
+                    let known = server.settings.value(&name).filter(|known| text.contains(known));
+                    let is_one = known.is_some() || dialect.is_one_prepare(&text);
+                    let text = known.unwrap_or(&text);
+                    // Why the limit: its client carries the text with it.
+                    if is_one && text.len() as u64 <= room {
+                        room -= text.len() as u64;
+                        settings.set(&name, text);
+                    } else {
+                        left.add(Traces::PREPARED);
+                    }
+                }
                 Finding::Setting(name, _) if is_reported(&name) => {}
                 Finding::Setting(name, value) => {
-                    if server.dialect.is_unset(&name, &value, &server.shared.key.user) {
+                    if dialect.is_unset(&name, &value, &server.shared.key.user) {
                         settings.remove(&name);
                     } else {
                         settings.set(&name, &value);
@@ -262,19 +293,19 @@ impl Relay {
         let new = left.without(trace.pins);
         trace.pins = trace.pins.without(asked.question.traces);
         trace.pins.add(left);
-        let is_changed = settings != *server.settings;
-        if is_changed {
+        let before = Arc::clone(&server.settings);
+        if settings != *before {
             server.settings = self.settings.intern(settings);
         }
-        let settings = Arc::clone(&server.settings);
         self.count_pins(new);
-        if let (Some(client), false) = (client, asked.effects.settings.is_empty()) {
-            self.carry(client, settings, &asked.effects);
+        if let Some(client) = client {
+            self.carry(client, id, &before, &asked.effects);
         }
     }
 
-    /// A client's settings are its server's, but for what a reset brings back of its own.
-    fn carry(&mut self, id: ClientId, settings: Arc<Settings>, effects: &Effects) {
+    /// A client's settings are its server's now, but for those in which the two differed `before`, and for
+    /// what a reset brings back of the client's own.
+    fn carry(&mut self, id: ClientId, server: ServerId, before: &Settings, effects: &Effects) {
         let dialect = self.dialect;
         let Some(client) = self.clients.get_mut(id) else { return };
         let fresh = self.pools[client.pool.0 as usize].shared.welcome();
@@ -283,16 +314,24 @@ impl Relay {
                 || effects.settings.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name))
         };
         let own = Arc::clone(&client.own_settings);
-        client.settings = Arc::clone(&settings);
+        let settings = Arc::clone(&self.servers[server].settings);
+        let was = std::mem::replace(&mut client.settings, Arc::clone(&settings));
+        let due = before.changes_to(&was);
         let back: Vec<_> = own
             .iter()
             .filter(|(name, _)| is_reset(name) && settings.value(name).is_none())
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .collect();
-        if back.is_empty() {
+        if back.is_empty() && due.is_empty() {
             return;
         }
         let mut settings = (*settings).clone();
+        for (name, value) in due {
+            match value {
+                Some(value) => drop(settings.set(name, value)),
+                None => drop(settings.remove(name)),
+            }
+        }
         for (name, value) in &back {
             settings.set(name, value);
         }

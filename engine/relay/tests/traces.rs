@@ -95,6 +95,24 @@ fn a_lock_keeps_its_server_until_it_is_released() {
 }
 
 #[test]
+fn statements_of_sql_are_carried_under_their_own_names() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    assert_eq!(world.query(one, "prepare p"), "C:PREPARE Z:I");
+    assert_eq!(world.query(two, "prepare p"), "C:PREPARE Z:I", "the same name, in another client");
+    assert!(pins(&mut world).is_empty());
+    let prepared = |world: &World| world.ran().iter().filter(|ran| ran.text == "prepare p").count();
+    assert_eq!(world.query(one, "select a"), "T D:a C:SELECT 1 Z:I");
+    let before = prepared(&world);
+    assert_eq!(world.query(one, "deallocate p"), "C:DEALLOCATE Z:I");
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+    assert_eq!(prepared(&world), before + 1, "its own comes back");
+    assert_eq!(world.query(one, "select a"), "T D:a C:SELECT 1 Z:I");
+    assert_eq!(prepared(&world), before + 1, "what was forgotten does not");
+    world.everybody_leaves();
+}
+
+#[test]
 fn what_a_client_leaves_behind_is_gone_before_anybody_else_comes() {
     for left in ["select pg_advisory_lock(1)", "prepare p", "set work_mem=9", "begin;set work_mem=9"] {
         let mut world = World::new(snapshot(1));

@@ -144,6 +144,21 @@ impl Dialect {
         ask!(self, probe::finding(message))
     }
 
+    /// The name under which SQL's prepared statement `name` stands among a session's settings.
+    pub fn name_among_settings(self, name: &str) -> String {
+        ask!(self, statement::name_among_settings(name))
+    }
+
+    /// Does it stand there for a statement?
+    pub fn is_statement_among_settings(self, name: &str) -> bool {
+        ask!(self, statement::is_among_settings(name))
+    }
+
+    /// Is `text` one `PREPARE` that can be said again on another server?
+    pub fn is_one_prepare(self, text: &str) -> bool {
+        ask!(self, judge::is_one_prepare(text.as_bytes()))
+    }
+
     /// The statement after which nothing of a session is left that can be undone.
     pub fn reset_text(self) -> &'static str {
         match self {

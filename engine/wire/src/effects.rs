@@ -138,4 +138,6 @@ pub enum Finding {
     Trace(Traces),
     /// A setting has this value.
     Setting(String, String),
+    /// A statement of this name was prepared by this text, SQL's own way.
+    Statement(String, String),
 }

@@ -107,6 +107,12 @@ impl Session {
                 );
                 self.done("PREPARE");
             }
+            "deallocate" if rest != "all" => {
+                let name = rest.replace('"', "");
+                self.prepared.remove(&name);
+                self.left.prepared.remove(&name);
+                self.done("DEALLOCATE");
+            }
             "deallocate" => {
                 self.prepared.clear();
                 self.left.prepared.clear();
@@ -164,10 +170,14 @@ impl Session {
             } else if literals[0] == "set" {
                 let value = self.setting(literals[1]).map(str::to_owned);
                 self.three("set", Some(literals[1]), value.as_deref());
+            } else if literals[0] == "statement" {
+                let names: Vec<String> = self.left.prepared.iter().cloned().collect();
+                for name in names {
+                    self.three("statement", Some(&name), Some(&format!("prepare {name}")));
+                }
             } else {
                 let is_left = match literals[0] {
                     "locks" => self.left.locks > 0,
-                    "prepared" => !self.left.prepared.is_empty(),
                     _ => false,
                 };
                 if is_left {

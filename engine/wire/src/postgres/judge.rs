@@ -16,6 +16,15 @@ pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
     (!judge.found.is_empty()).then(|| Box::new(judge.found))
 }
 
+/// Is `text` one `PREPARE` and nothing else, so that it can be said again elsewhere?
+pub fn is_one_prepare(text: &[u8]) -> bool {
+    let mut words = Words { rest: text };
+    let is_prepare = matches!(words.next(), Some(Token::Word(word)) if is(word, b"prepare"));
+    let end = Token::Symbol(b';');
+    is_prepare
+        && std::iter::from_fn(|| words.next()).skip_while(|token| *token != end).all(|token| token == end)
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
     /// A word or a quoted name, quotes included.
@@ -469,6 +478,15 @@ mod tests {
         assert_eq!(of("drop table t").ends, Traces::TEMPORARY);
         assert_eq!(of("close all").ends, Traces::CURSORS);
         assert_eq!(of("discard all").ends, Traces::PROVABLE);
+    }
+
+    #[test]
+    fn a_prepare_alone_can_be_said_again() {
+        assert!(is_one_prepare(b"prepare p as select ';', 1"));
+        assert!(is_one_prepare(b" PREPARE p (int) AS SELECT $1 ; ; -- end"));
+        assert!(!is_one_prepare(b"prepare p as select 1; select 2"));
+        assert!(!is_one_prepare(b"select 1; prepare p as select 1"));
+        assert!(!is_one_prepare(b""));
     }
 
     #[test]

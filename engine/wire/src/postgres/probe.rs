@@ -10,7 +10,7 @@ use super::{frame, reply};
 use crate::effects::{Finding, Question, Traces};
 
 /// Each kind with the condition under which some of it is left.
-const CONDITIONS: [(Traces, &str, &str); 5] = [
+const CONDITIONS: [(Traces, &str, &str); 4] = [
     (
         Traces::LOCKS,
         "locks",
@@ -25,7 +25,6 @@ const CONDITIONS: [(Traces, &str, &str); 5] = [
     ),
     (Traces::CURSORS, "cursors", "EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"),
     (Traces::LISTENS, "listens", "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())"),
-    (Traces::PREPARED, "prepared", "EXISTS(SELECT FROM pg_catalog.pg_prepared_statements WHERE from_sql)"),
 ];
 
 /// Ask `question`: one request with one `Ready`, whose rows `finding` reads.
@@ -39,6 +38,11 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
         if question.traces.has(kind) {
             part(&|sql| sql.push_str(&format!("'{word}',NULL,NULL WHERE {condition}")));
         }
+    }
+    if question.traces.has(Traces::PREPARED) {
+        part(&|sql| {
+            sql.push_str("'statement',name,statement FROM pg_catalog.pg_prepared_statements WHERE from_sql");
+        });
     }
     for name in &question.values {
         part(&|sql| {
@@ -83,8 +87,10 @@ pub fn finding(message: &[u8]) -> Option<Finding> {
         Some(Some(String::from_utf8(text.to_vec()).ok()?))
     };
     let (kind, name, value) = (column()??, column()?, column()?);
-    if kind == "set" {
-        return Some(Finding::Setting(name?, value.unwrap_or_default()));
+    match kind.as_str() {
+        "set" => return Some(Finding::Setting(name?, value.unwrap_or_default())),
+        "statement" => return Some(Finding::Statement(name?, value?)),
+        _ => {}
     }
     let known = CONDITIONS.iter().find(|(_, word, _)| *word == kind)?;
     Some(Finding::Trace(known.0))

@@ -130,12 +130,46 @@ fn head(out: &mut Vec<u8>, tag: u8, body_len: usize) {
     out.extend_from_slice(&((body_len + 4) as u32).to_be_bytes());
 }
 
+/// What the name of a statement begins with where it stands among settings; no setting's does, and it comes
+/// behind all of them: statements are prepared under the settings that their client has.
+const STATEMENT_MARK: char = '\u{7f}';
+
+/// The name under which SQL's prepared statement `name` stands among a session's settings, its text
+/// being the value. Why in digits: names of settings compare without case, these do not.
+pub fn name_among_settings(name: &str) -> String {
+    let digits: String = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{STATEMENT_MARK}{digits}")
+}
+
+/// Is it such a name?
+pub fn is_among_settings(name: &str) -> bool {
+    name.starts_with(STATEMENT_MARK)
+}
+
+fn statement_name(name: &str) -> Option<String> {
+    let digits = name.strip_prefix(STATEMENT_MARK)?.as_bytes();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    String::from_utf8(digits.chunks(2).map(byte).collect::<Option<Vec<_>>>()?).ok()
+}
+
 /// Write one `Query` that applies `changes` in order.
 ///
 /// Why `set_config` and not `SET`: it takes the value as a startup packet does, lists included.
 pub fn write_settings(out: &mut Vec<u8>, changes: &[(&str, Option<&str>)]) {
     let mut sql = String::with_capacity(changes.len() * 64);
     for (name, value) in changes {
+        if let Some(statement) = statement_name(name) {
+            match value {
+                // Why a new line: the text may end in a comment.
+                Some(text) => sql.push_str(text),
+                None => {
+                    sql.push_str("DEALLOCATE ");
+                    push_quoted(&mut sql, &statement);
+                }
+            }
+            sql.push_str("\n;");
+            continue;
+        }
         match value {
             Some(value) => {
                 sql.push_str("SELECT pg_catalog.set_config(");
@@ -174,10 +208,14 @@ fn push_name(sql: &mut String, name: &str) {
         if at > 0 {
             sql.push('.');
         }
-        sql.push('"');
-        sql.push_str(&part.replace('"', "\"\""));
-        sql.push('"');
+        push_quoted(sql, part);
     }
+}
+
+fn push_quoted(sql: &mut String, name: &str) {
+    sql.push('"');
+    sql.push_str(&name.replace('"', "\"\""));
+    sql.push('"');
 }
 
 #[cfg(test)]
@@ -204,5 +242,19 @@ mod tests {
             text,
             "SELECT pg_catalog.set_config('a.b', E'it''s \\\\ here',false);RESET \"c\"\"d\".\"e\";"
         );
+    }
+
+    #[test]
+    fn statements_stand_among_settings_and_behind_them() {
+        let name = name_among_settings("My \"p\"");
+        assert!(is_among_settings(&name) && !is_among_settings("work_mem"));
+        assert!(name.as_str() > "zzz");
+        let mut out = Vec::new();
+        write_settings(
+            &mut out,
+            &[(&name, None), (&name, Some("prepare \"My \"\"p\"\"\" as select 1 -- x"))],
+        );
+        let text = String::from_utf8(query_text(&out).to_vec()).expect("text");
+        assert_eq!(text, "DEALLOCATE \"My \"\"p\"\"\"\n;prepare \"My \"\"p\"\"\" as select 1 -- x\n;");
     }
 }
