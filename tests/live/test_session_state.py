@@ -12,7 +12,7 @@ import pytest
 from fix_maitred import Maitred
 from fix_postgres import Postgres
 from fix_processes import eventually
-from fix_wire import Wire, query
+from fix_wire import Wire, bind, execute, parse, query, sync, tags
 
 
 @pytest.fixture
@@ -205,3 +205,16 @@ def test_state_survives_other_clients_under_load(maitred: Maitred) -> None:
     finally:
         for client in clients:
             client.close()
+
+
+def test_a_statement_of_the_protocol_is_forgotten_by_sql(maitred: Maitred) -> None:
+    with maitred.wire() as one, maitred.wire() as two:
+        for client in (one, two):
+            client.send(parse("select 'kept'", "P1") + sync())
+            client.read_until("Z")
+        assert tags(one.query('deallocate "P1"')) == "CZ"
+        one.send(bind(name="P1") + execute() + sync())
+        assert one.read_until("Z")[0].fields["C"] == "26000"
+        assert one.error('deallocate "P1"').fields["C"] == "26000"
+        two.send(bind(name="P1") + execute() + sync())
+        assert tags(two.read_until("Z")) == "2DCZ"

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use maitred_wire::effects::Effects;
-use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Target};
+use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Target, Transaction};
 
 use crate::answers::{Answer, Unit};
 use crate::client::{State, Step};
@@ -44,6 +44,9 @@ impl Relay {
         match message.intent {
             Intent::Query | Intent::Call => {
                 let unit = if message.intent == Intent::Query { Unit::Query } else { Unit::Call };
+                if self.forget_named(id, to, message, here) {
+                    return Ok(Step::Used(here.len()));
+                }
                 if let Some(complaint) = self.judge_query(to, message, here) {
                     return Ok(self.refuse_query(id, to, &complaint, message, here));
                 }
@@ -110,6 +113,32 @@ impl Relay {
         self.servers[to].output.extend_from_slice(here);
         self.clients[id].passing = message.total - here.len();
         Ok(Step::Used(here.len()))
+    }
+
+    /// `DEALLOCATE` of a statement that the protocol made: on servers it has another name and stays, for
+    /// whoever asks for the same text. False: it is no such query.
+    #[inline]
+    fn forget_named(&mut self, id: ClientId, to: ServerId, message: ClientMessage, here: &[u8]) -> bool {
+        if message.intent != Intent::Query || here.len() < message.total {
+            return false;
+        }
+        // Why not then: the server has its own answer to whatever is asked in a failed transaction.
+        if self.servers[to].transaction == Transaction::Failed {
+            return false;
+        }
+        let Some(name) = self.dialect.forgotten(self.dialect.query_text(here)) else { return false };
+        let statements = self.clients[id].statements.as_mut();
+        if statements.and_then(|statements| statements.remove(name.as_bytes())).is_none() {
+            return false;
+        }
+        let now = self.now;
+        let server = &mut self.servers[to];
+        server.statements.unnamed = None;
+        server.unsynced = 0;
+        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe(Answer::Ready(Unit::Query), true, now);
+        server.dialect.write_forgetting(&mut server.output);
+        true
     }
 
     /// Note what a query's text shows of its effects; the complaint, if that is refused.

@@ -154,6 +154,18 @@ impl Dialect {
         ask!(self, statement::is_among_settings(name))
     }
 
+    /// The prepared statement that `text` forgets, if that is all it does.
+    #[inline]
+    pub fn forgotten(self, text: &[u8]) -> Option<String> {
+        ask!(self, judge::forgotten(text))
+    }
+
+    /// A pair of queries of which the first makes a statement and the second forgets it, in the same
+    /// words to the client as if it had forgotten another.
+    pub fn write_forgetting(self, out: &mut Vec<u8>) {
+        ask!(self, statement::write_forgetting(out))
+    }
+
     /// Is `text` one `PREPARE` that can be said again on another server?
     pub fn is_one_prepare(self, text: &str) -> bool {
         ask!(self, judge::is_one_prepare(text.as_bytes()))

@@ -25,6 +25,26 @@ pub fn is_one_prepare(text: &[u8]) -> bool {
         && std::iter::from_fn(|| words.next()).skip_while(|token| *token != end).all(|token| token == end)
 }
 
+/// The one statement that `text` forgets, if that is all it does: `DEALLOCATE [PREPARE] name`.
+pub fn forgotten(text: &[u8]) -> Option<String> {
+    // Why first: this is asked of every query.
+    if !text.trim_ascii_start().first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'd')) {
+        return None;
+    }
+    let mut words = Words { rest: text };
+    let mut word = || match words.next() {
+        Some(Token::Word(word)) => Some(word),
+        _ => None,
+    };
+    word().filter(|word| is(word, b"deallocate"))?;
+    let mut name = word()?;
+    if is(name, b"prepare") {
+        name = word().unwrap_or(name);
+    }
+    let is_all = std::iter::from_fn(|| words.next()).all(|token| token == Token::Symbol(b';'));
+    (is_all && !is(name, b"all")).then(|| unquoted(name))
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
     /// A word or a quoted name, quotes included.
@@ -487,6 +507,16 @@ mod tests {
         assert!(!is_one_prepare(b"prepare p as select 1; select 2"));
         assert!(!is_one_prepare(b"select 1; prepare p as select 1"));
         assert!(!is_one_prepare(b""));
+    }
+
+    #[test]
+    fn what_is_forgotten_alone_has_a_name() {
+        assert_eq!(forgotten(b"DEALLOCATE Foo").as_deref(), Some("foo"));
+        assert_eq!(forgotten(b" deallocate prepare \"Foo\";").as_deref(), Some("Foo"));
+        assert_eq!(forgotten(b"deallocate prepare").as_deref(), Some("prepare"));
+        for other in [&b"deallocate all"[..], b"deallocate a; select 1", b"discard all", b"", b"deallocate"] {
+            assert_eq!(forgotten(other), None);
+        }
     }
 
     #[test]

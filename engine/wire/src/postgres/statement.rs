@@ -130,6 +130,12 @@ fn head(out: &mut Vec<u8>, tag: u8, body_len: usize) {
     out.extend_from_slice(&((body_len + 4) as u32).to_be_bytes());
 }
 
+/// Write a pair of queries, the second of which is answered as a `DEALLOCATE` that was carried out.
+pub fn write_forgetting(out: &mut Vec<u8>) {
+    super::reply::query(out, "PREPARE mt_forgotten AS SELECT 1");
+    super::reply::query(out, "DEALLOCATE mt_forgotten");
+}
+
 /// What the name of a statement begins with where it stands among settings; no setting's does, and it comes
 /// behind all of them: statements are prepared under the settings that their client has.
 const STATEMENT_MARK: char = '\u{7f}';
