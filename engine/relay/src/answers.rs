@@ -86,6 +86,11 @@ impl Server {
         !self.owed.is_empty()
     }
 
+    /// Does its client wait for an answer?
+    pub fn is_awaited(&self) -> bool {
+        self.owed.iter().any(|owed| owed.shown)
+    }
+
     pub fn backlog(&self) -> usize {
         self.output.len() + self.in_flight
     }

@@ -81,7 +81,8 @@ impl Relay {
                 self.fail_pending(id, complaint);
                 self.cancel_answered(from, requester);
             }
-            Some((_, State::Leased(server))) if self.servers[*server].is_working() => {
+            // Why not just working: what we ask ourselves after the client's last answer is not its query.
+            Some((_, State::Leased(server))) if self.servers[*server].is_awaited() => {
                 let server = *server;
                 self.servers[server].cancel_waiters.push((from, requester));
                 self.cancel_server(server);

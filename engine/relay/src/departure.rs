@@ -65,8 +65,7 @@ impl Relay {
         // What was forwarded in the same breath as its client's last mistake is on its way, too.
         self.flush_server(id);
         let server = &self.servers[id];
-        let is_asked = server.owed.iter().any(|owed| owed.shown);
-        let is_running = is_asked && server.copy != Some(maitred_wire::CopyDirection::In);
+        let is_running = server.is_awaited() && server.copy != Some(maitred_wire::CopyDirection::In);
         if is_running {
             self.cancel_server(id);
         }

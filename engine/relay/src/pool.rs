@@ -265,6 +265,9 @@ impl Relay {
             }
             changes.push((name, value));
         }
+        // Why last: a role may lack the right to what comes before it; it is left first in any case.
+        let dialect = server.dialect;
+        changes.sort_by_key(|(name, value)| value.is_some() && dialect.is_unlisted(name));
         let is_due = !changes.is_empty();
         if is_due {
             server.dialect.write_settings(&mut server.output, &changes);

@@ -47,6 +47,8 @@ struct Asked {
     question: Question,
     findings: Vec<Finding>,
     is_damaged: bool,
+    /// It was cancelled instead of something of the client's: to be asked again.
+    is_void: bool,
 }
 
 /// Does the server say by itself when this setting changes? Then it is known already.
@@ -99,6 +101,13 @@ impl Server {
         }
     }
 
+    /// A cancel that came too late for its query has hit our question.
+    pub(crate) fn note_cancelled_question(&mut self) {
+        if let Some(asked) = self.trace.as_mut().and_then(|trace| trace.asked.as_mut()) {
+            asked.is_void = true;
+        }
+    }
+
     /// Keep one row of the answer to our question.
     pub(crate) fn note_finding(&mut self, row: Option<&[u8]>) {
         let dialect = self.dialect;
@@ -132,8 +141,9 @@ impl Relay {
         if effects.is_empty() {
             return Ok(());
         }
-        if settings.pinning == Pinning::Refuse && !effects.begins.is_empty() {
-            let words = effects.begins.names().collect::<Vec<_>>().join(", ");
+        let plain_pins = effects.plain_pins();
+        if settings.pinning == Pinning::Refuse && !plain_pins.is_empty() {
+            let words = plain_pins.names().collect::<Vec<_>>().join(", ");
             return Err(Complaint::error(
                 Code::Unsupported,
                 format!("this statement would keep its server ({words}), which is refused here"),
@@ -208,7 +218,8 @@ impl Relay {
         }
         let new = lasting.without(trace.pins);
         trace.pins.add(lasting);
-        trace.asked = Some(Asked { effects, question, findings: Vec::new(), is_damaged: false });
+        trace.asked =
+            Some(Asked { effects, question, findings: Vec::new(), is_damaged: false, is_void: false });
         let asked = trace.asked.as_ref().expect("just set");
         if asked.question == Question::default() {
             // Only what needs no asking, own settings to be brought back among it.
@@ -237,6 +248,10 @@ impl Relay {
         let server = &mut self.servers[id];
         let Some(trace) = &mut server.trace else { return };
         let Some(asked) = trace.asked.take() else { return };
+        if asked.is_void {
+            trace.pending.add(&asked.effects);
+            return;
+        }
         if asked.is_damaged {
             let cause = "the state of its session could not be read";
             server.farewell = Some(cause.to_owned());

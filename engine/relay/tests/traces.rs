@@ -173,3 +173,22 @@ fn a_pinned_client_that_asks_nothing_is_closed_after_its_time() {
     assert_eq!(world.brief(two), "T D:b C:SELECT 1 Z:I");
     world.everybody_leaves();
 }
+
+#[test]
+fn a_cancel_that_meets_our_question_hurts_nobody() {
+    for late_us in (0..2_000).step_by(100) {
+        let mut world = World::new(snapshot(1));
+        let (one, two) = (world.login(0), world.login(0));
+        world.send(one, &query("set work_mem=3"));
+        world.run_for(late_us);
+        world.cancel(one);
+        world.run_for(2_000_000);
+        let answer = world.brief(one);
+        assert!(["C:SET Z:I", "E:57014 Z:I"].contains(&answer.as_str()), "{late_us}: {answer}");
+        let kept = if answer.starts_with('C') { "3" } else { "" };
+        assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I", "{late_us}");
+        assert_eq!(world.query(one, "show work_mem"), format!("T D:{kept} C:SELECT 1 Z:I"), "{late_us}");
+        assert_eq!(world.lines.len(), 1, "{late_us}");
+        world.everybody_leaves();
+    }
+}

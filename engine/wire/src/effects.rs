@@ -111,6 +111,14 @@ impl Effects {
         Effects { begins: Traces::PROVABLE, ends: Traces::NONE, settings }
     }
 
+    /// What the text says outright that it leaves and that cannot be carried; nothing, where it says nothing.
+    pub fn plain_pins(&self) -> Traces {
+        if self.settings.unnamed {
+            return Traces::NONE;
+        }
+        self.begins.without(Traces::PREPARED)
+    }
+
     pub fn add(&mut self, other: &Effects) {
         self.begins.add(other.begins);
         self.ends.add(other.ends);
