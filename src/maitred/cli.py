@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     _fill_serve(commands.add_parser("serve", help="run the proxy"))
     _fill_check(commands.add_parser("check", help="check a configuration"))
     _fill_demo(commands.add_parser("demo", help="see a thousand clients on ten connections"))
+    _fill_doctor(commands.add_parser("doctor", help="try out a live instance from outside"))
     config = commands.add_parser("config", help="print the reference of all settings")
     config.set_defaults(run=_config)
     version = commands.add_parser("version", help="print the version")
@@ -91,6 +92,18 @@ def _fill_demo(demo: argparse.ArgumentParser) -> None:
     demo.add_argument("--clients", metavar="N", type=int, default=1000)
     demo.add_argument("--seconds", metavar="S", type=float, default=5.0)
     demo.set_defaults(run=_demo)
+
+
+def _fill_doctor(doctor: argparse.ArgumentParser) -> None:
+    kinds = doctor.add_subparsers(metavar="WHAT", required=True)
+    isolation = kinds.add_parser(
+        "isolation", help="do clients of one pool see each other's session state?"
+    )
+    isolation.add_argument("url", metavar="URL", help="of maitred: postgres://user:password@host")
+    isolation.add_argument(
+        "--lookers", metavar="N", type=int, default=4, help="clients that look for each state"
+    )
+    isolation.set_defaults(run=_isolation)
 
 
 def source_of(options: argparse.Namespace) -> Source:
@@ -155,6 +168,19 @@ def _demo(options: argparse.Namespace) -> int:
     from maitred.demo import run  # noqa: PLC0415
 
     return int(run(once=options.once, clients=options.clients, seconds=options.seconds))
+
+
+def _isolation(options: argparse.Namespace) -> int:
+    # Why: the doctor's driver is an extra that the product does not depend on.
+    from maitred.doctor import DoctorError, examine_url, report  # noqa: PLC0415
+
+    try:
+        findings = examine_url(options.url, lookers=max(1, options.lookers))
+        print(report(findings))
+        return _OK if all(finding.is_good for finding in findings) else _FAILED
+    except DoctorError as error:
+        print(f"maitred doctor: {error}", file=sys.stderr)
+        return _USAGE
 
 
 def _config(_: argparse.Namespace) -> int:

@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[2] / "src" / "maitred"
 BOTTOM = {"model", "errors", "secret", "event", "log"}
 BOXES = {"config", "auth", "routing", "health", "admin", "gateway", "metrics", "apptier"}
 TOP = {"supervisor", "revisions", "prepare", "report", "watch"}
-DOORS = {"cli", "reference", "demo", "__main__", "__init__"}
+DOORS = {"cli", "reference", "demo", "doctor", "__main__", "__init__"}
 SIDEWAYS = {("gateway", "apptier")}
 
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if "__pycache__" not in path.parts)
