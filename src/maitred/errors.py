@@ -269,9 +269,10 @@ CLIENT_ERRORS: tuple[ClientError, ...] = (
     ClientError(
         "IdleTooLong",
         "57P05",
-        "The client was idle for longer than `pool.client_idle_timeout`.",
+        "The client was idle for longer than `pool.client_idle_timeout`, or kept a server by"
+        " session state (SHOW PINS) for longer than `pool.pin_timeout`.",
         "nobody's",
-        "Raise the setting, or connect again when needed.",
+        "Raise the setting, or connect again when needed; release what keeps the server.",
         "yes, on a new connection",
         _CLOSED,
     ),
@@ -323,7 +324,8 @@ CLIENT_ERRORS: tuple[ClientError, ...] = (
     ClientError(
         "Unsupported",
         "0A000",
-        "maitred cannot do this, at least not in this pool mode.",
+        "maitred cannot do this, at least not in this pool mode or while pinning is refused"
+        " (`pool.pinning`).",
         "nobody's",
         "See the text; session mode carries everything.",
         _NO,
