@@ -41,14 +41,13 @@ impl Relay {
         }
         let at_fault = server.owed.front().map(|owed| owed.answer);
         let is_own = server.owed.front().is_some_and(|owed| !owed.shown);
-        if is_own && server.is_questioned() && error.is_cancelled() {
-            server.note_cancelled_question();
-            server.settle_failure();
-            return (false, Aftermath::None);
-        }
         if is_own && server.is_questioned() {
-            server.farewell = Some(error.message.clone());
-            self.lose_with_state(id, client, &error.message);
+            if error.is_cancelled() {
+                server.note_cancelled_question();
+                server.settle_failure();
+            } else {
+                self.lose_with_state(id, client, &error.message);
+            }
             return (false, Aftermath::None);
         }
         if is_own && at_fault == Some(Answer::Ready(Unit::Query)) {

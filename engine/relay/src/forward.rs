@@ -44,11 +44,13 @@ impl Relay {
         match message.intent {
             Intent::Query | Intent::Call => {
                 let unit = if message.intent == Intent::Query { Unit::Query } else { Unit::Call };
-                if self.forget_named(id, to, message, here) {
-                    return Ok(Step::Used(here.len()));
-                }
-                if let Some(complaint) = self.judge_query(to, message, here) {
-                    return Ok(self.refuse_query(id, to, &complaint, message, here));
+                if unit == Unit::Query {
+                    if self.forget_named(id, to, message, here) {
+                        return Ok(Step::Used(here.len()));
+                    }
+                    if let Some(complaint) = self.judge_query(to, message, here) {
+                        return Ok(self.fail_on_server(id, to, &complaint, message, here));
+                    }
                 }
                 let server = &mut self.servers[to];
                 // Spec: a simple query destroys the unnamed statement.
@@ -119,7 +121,7 @@ impl Relay {
     /// whoever asks for the same text. False: it is no such query.
     #[inline]
     fn forget_named(&mut self, id: ClientId, to: ServerId, message: ClientMessage, here: &[u8]) -> bool {
-        if message.intent != Intent::Query || here.len() < message.total {
+        if here.len() < message.total {
             return false;
         }
         // Why not then: the server has its own answer to whatever is asked in a failed transaction.
@@ -144,9 +146,6 @@ impl Relay {
     /// Note what a query's text shows of its effects; the complaint, if that is refused.
     #[inline]
     fn judge_query(&mut self, to: ServerId, message: ClientMessage, here: &[u8]) -> Option<Complaint> {
-        if message.intent != Intent::Query {
-            return None;
-        }
         let text = self.dialect.query_text(here);
         if let Some(effects) = self.dialect.effects_of(text) {
             if let Err(complaint) = self.suspect(to, &effects, text) {
@@ -158,26 +157,6 @@ impl Relay {
             return self.suspect(to, &Effects::anything(), text).err();
         }
         None
-    }
-
-    /// A query is answered with an error of ours and its end, at its place among the server's answers.
-    fn refuse_query(
-        &mut self,
-        id: ClientId,
-        to: ServerId,
-        complaint: &Complaint,
-        message: ClientMessage,
-        here: &[u8],
-    ) -> Step {
-        let step = self.fail_on_server(id, to, complaint, message, here);
-        let now = self.now;
-        if matches!(self.clients.get(id).map(|client| &client.state), Some(State::Leased(_))) {
-            let server = &mut self.servers[to];
-            server.unsynced = 0;
-            server.dialect.write_sync(&mut server.output);
-            server.owe(Answer::Ready(Unit::Sync), true, now);
-        }
-        step
     }
 
     pub(crate) fn forward_prepare(
@@ -485,7 +464,12 @@ impl Relay {
         let is_kept = self.pools[server.pool.0 as usize].mode() == PoolMode::Session;
         if server.is_free() && !is_kept {
             self.end_lease_if_over(to);
-            return self.fail_unit(id, complaint, message, here);
+            match self.clients.get(id).map(|client| &client.state) {
+                // Pinned, or about to be asked: the client has its server still.
+                Some(State::Leased(_)) => {}
+                Some(_) => return self.fail_unit(id, complaint, message, here),
+                None => return Step::Used(here.len()),
+            }
         }
         let now = self.now;
         let server = &mut self.servers[to];
@@ -494,6 +478,12 @@ impl Relay {
         server.refusals.push_back(Box::new(complaint.clone()));
         server.owe(Answer::Refused, true, now);
         server.dialect.write_describe(&mut server.output, b"mt_never_prepared");
+        if message.intent == Intent::Query {
+            // A query ends by itself, what stands for it does not.
+            server.unsynced = 0;
+            server.dialect.write_sync(&mut server.output);
+            server.owe(Answer::Ready(Unit::Sync), true, now);
+        }
         Step::Used(self.drop_message(id, message, here))
     }
 }

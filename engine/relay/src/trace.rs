@@ -56,6 +56,11 @@ fn is_reported(dialect: Dialect, fresh: Option<&Welcome>, name: &str) -> bool {
     !dialect.is_identity(name) && fresh.is_some_and(|fresh| fresh.settings.value(name).is_some())
 }
 
+/// Does the server leave it out when it lists what a session has set?
+fn is_hidden(dialect: Dialect, name: &str) -> bool {
+    name.contains('.') || dialect.is_unlisted(name)
+}
+
 /// May a lease end, as far as its session goes?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
@@ -184,7 +189,7 @@ impl Relay {
         let dialect = server.dialect;
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
-        let is_hidden = |name: &str| !is_statement(name) && (name.contains('.') || dialect.is_unlisted(name));
+        let is_hidden = |name: &str| is_hidden(dialect, name);
         let mut question = Question { traces: effects.begins, ..Question::default() };
         let mut kept = trace.pins;
         if server.settings.iter().any(|(name, _)| is_statement(name)) {
@@ -253,9 +258,7 @@ impl Relay {
             return;
         }
         if asked.is_damaged {
-            let cause = "the state of its session could not be read";
-            server.farewell = Some(cause.to_owned());
-            self.lose_with_state(id, client, cause);
+            self.lose_with_state(id, client, "the state of its session could not be read");
             return;
         }
         let mut settings = (*server.settings).clone();
@@ -264,8 +267,7 @@ impl Relay {
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         if asked.question.all_values {
-            let is_listed = |name: &str| !name.contains('.') && !dialect.is_unlisted(name);
-            settings.retain(|name| is_statement(name) || is_reported(name) || !is_listed(name));
+            settings.retain(|name| is_statement(name) || is_reported(name) || is_hidden(dialect, name));
         }
         if asked.question.traces.has(Traces::PREPARED) {
             settings.retain(|name| !is_statement(name));
@@ -352,7 +354,7 @@ impl Relay {
         }
         client.settings = self.settings.intern(settings);
         for (name, value) in back {
-            if fresh.as_ref().is_some_and(|fresh| fresh.settings.value(&name).is_some()) {
+            if is_reported(dialect, fresh.as_deref(), &name) {
                 self.say(id, |out| dialect.say_setting(out, &name, &value));
             }
         }
@@ -360,6 +362,9 @@ impl Relay {
 
     /// The server goes, and with it what its client believes to have: it is told at its next request.
     pub(crate) fn lose_with_state(&mut self, id: ServerId, client: Option<ClientId>, cause: &str) {
+        if let Some(server) = self.servers.get_mut(id) {
+            server.farewell = Some(cause.to_owned());
+        }
         self.lose_server(id, ServerEnd::NotCleaned);
         let Some(client) = client.and_then(|client| self.clients.get_mut(client)) else { return };
         let text = format!("the server connection was lost: {cause}");

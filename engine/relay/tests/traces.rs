@@ -192,3 +192,23 @@ fn a_cancel_that_meets_our_question_hurts_nobody() {
         world.everybody_leaves();
     }
 }
+
+#[test]
+fn an_error_of_ours_leaves_a_pinned_client_its_server() {
+    let mut config = snapshot(1);
+    config.databases[0].pool.client_statements_bytes = 40;
+    let mut world = World::new(config);
+    let one = world.login(0);
+    world.query(one, "select pg_advisory_lock(1)");
+    world.run_for(10_000);
+    world.send(one, &[parse("long", &format!("select {}", "x".repeat(60))), sync()].concat());
+    world.run_for(10_000);
+    assert_eq!(world.brief(one), "E:54000 Z:I");
+    assert_eq!(pins(&mut world).len(), 1, "it has its lock still");
+    let answer = world.query(one, "select pg_advisory_unlock(1)");
+    assert_eq!(answer, "T D:pg_advisory_unlock(1) C:SELECT 1 Z:I");
+    assert_eq!(world.session_that_ran("pg_advisory_unlock"), world.session_that_ran("pg_advisory_lock"));
+    let two = world.login(0);
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}

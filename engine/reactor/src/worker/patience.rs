@@ -43,7 +43,7 @@ impl Patience {
     /// Why: they ask the next things meanwhile, and the next round finds these too.
     /// Measured: pgbench beside us, select-only, CPU per query at 32 clients 11.1 to 7.5 µs, at 200 clients
     /// 10.6 to 5.6, more queries/s at 32 and as many at 200; at 8 clients 14.5 to 12.5, logins/s 6 % more.
-    /// With epoll, which sends at once, a tenth fewer queries/s, so it does not ask for this.
+    /// In scheduling groups apart (`make bench`) it neither helps nor costs. With epoll, which sends at once, a tenth fewer queries/s, so it does not ask for this.
     /// Why the pause: beside one that never sleeps each time costs its whole turn, some milliseconds.
     pub(super) fn give_way(&mut self, clock: impl Fn() -> Time) {
         let before = clock();
