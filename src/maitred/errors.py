@@ -196,9 +196,10 @@ CLIENT_ERRORS: tuple[ClientError, ...] = (
     ClientError(
         "Shutdown",
         "57P01",
-        "maitred is shutting down, or an operator closed this client.",
+        "maitred is shutting down, an operator closed this client, or the server that listened for"
+        " it was lost and notifications may have been missed.",
         "nobody's; an operator is at work",
-        "Connect again.",
+        "Connect again; LISTEN again, if it did.",
         "yes, on a new connection",
         _CLOSED,
     ),
@@ -214,7 +215,8 @@ CLIENT_ERRORS: tuple[ClientError, ...] = (
     ClientError(
         "LimitExceeded",
         "53400",
-        "A configured limit other than of connections is reached, for example `pool.queue_length`.",
+        "A configured limit other than of connections is reached, for example `pool.queue_length`."
+        " FATAL when it is `pool.listen_buffer`: the client listens and does not read.",
         "the load, or a limit that is too low",
         "Raise the setting named in the text.",
         "yes, with backoff",

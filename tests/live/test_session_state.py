@@ -123,7 +123,6 @@ PINS = {
         "declare kept cursor with hold for select 1", "close kept",
         "select count(*) from pg_cursors",
     ),
-    "listen": ("listen kept", "unlisten *", "select count(*) from pg_listening_channels()"),
 }  # fmt: skip
 
 

@@ -25,8 +25,8 @@ POOL = {
     "database": "shop", "user": "app", "endpoint": "db1:5432", "mode": "transaction", "size": 20,
     "min_size": 0, "reserve_size": 2, "clients": 10, "clients_active": 3, "clients_waiting": 4,
     "clients_cancelling": 1, "servers_active": 3, "servers_idle": 2, "servers_opening": 1,
-    "servers_closing": 0, "servers_cancelling": 1, "max_wait_us": 2_500_000, "paused": False,
-    "last_error": None,
+    "servers_closing": 0, "servers_listening": 0, "servers_cancelling": 1,
+    "max_wait_us": 2_500_000, "paused": False, "last_error": None,
 }  # fmt: skip
 SOCKET = {
     "id": 7, "worker": 0, "user": "app", "database": "shop", "state": "active",
@@ -42,6 +42,7 @@ STATS = {
 REPORTS: dict[str, list[dict[str, Any]]] = {
     "pools": [POOL],
     "clients": [SOCKET | {"wait_us": 1_500_000, "server": 9, "replication": None}],
+    "channels": [{"endpoint": "db1:5432", "database": "shop", "channel": "jobs", "clients": 3}],
     "pins": [
         {
             "client": 7,

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 
 use maitred_reactor::mail::WorkerReport;
-use maitred_relay::report::{PoolRow, StatsRow};
+use maitred_relay::report::{ChannelRow, PoolRow, StatsRow};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use serde::Serialize;
@@ -35,7 +35,7 @@ struct WorkerRow {
 
 /// Does `what` need every client and server one by one?
 pub fn needs_connections(what: &str) -> bool {
-    matches!(what, "clients" | "servers" | "pins")
+    matches!(what, "clients" | "servers" | "pins" | "channels")
 }
 
 /// The report `what`, from all workers.
@@ -48,6 +48,7 @@ pub fn to_list(py: Python<'_>, what: &str, reports: Vec<WorkerReport>) -> PyResu
         "servers" => {
             rows(py, &reports.into_iter().flat_map(|report| report.relay.servers).collect::<Vec<_>>())
         }
+        "channels" => rows(py, &channels(reports)),
         "pins" => rows(py, &reports.into_iter().flat_map(|report| report.relay.pins).collect::<Vec<_>>()),
         "stats" => rows(py, &stats(&reports).into_values().map(|(row, _)| row).collect::<Vec<_>>()),
         "waits" => {
@@ -68,6 +69,18 @@ fn rows<T: Serialize>(py: Python<'_>, rows: &Vec<T>) -> PyResult<Py<PyAny>> {
     Ok(pythonize::pythonize(py, rows)?.unbind())
 }
 
+fn channels(reports: Vec<WorkerReport>) -> Vec<ChannelRow> {
+    let mut merged: BTreeMap<(String, String, String), ChannelRow> = BTreeMap::new();
+    for row in reports.into_iter().flat_map(|report| report.relay.channels) {
+        let key = (row.endpoint.clone(), row.database.clone(), row.channel.clone());
+        match merged.get_mut(&key) {
+            None => drop(merged.insert(key, row)),
+            Some(sum) => sum.clients += row.clients,
+        }
+    }
+    merged.into_values().collect()
+}
+
 fn pools(reports: Vec<WorkerReport>) -> Vec<PoolRow> {
     let mut merged: BTreeMap<(String, String, String, &str), PoolRow> = BTreeMap::new();
     for row in reports.into_iter().flat_map(|report| report.relay.pools) {
@@ -83,6 +96,7 @@ fn pools(reports: Vec<WorkerReport>) -> Vec<PoolRow> {
                 sum.servers_idle += row.servers_idle;
                 sum.servers_opening += row.servers_opening;
                 sum.servers_closing += row.servers_closing;
+                sum.servers_listening += row.servers_listening;
                 sum.servers_cancelling += row.servers_cancelling;
                 sum.max_wait_us = sum.max_wait_us.max(row.max_wait_us);
             }

@@ -8,6 +8,7 @@ use maitred_wire::handshake::Errand;
 use maitred_wire::CancelKey;
 
 use crate::budget::{Budget, PoolShared};
+use crate::hub::{HubKey, News, Order};
 use crate::ids::{ClientId, ServerId, Time, WorkerId};
 use crate::server::Server;
 use crate::snapshot::Endpoint;
@@ -100,6 +101,16 @@ pub enum Mail {
     },
     CancelDone {
         requester: ClientId,
+    },
+    /// For the worker that keeps the listening server; `pool` is one whose user it may log in as.
+    ToHub {
+        key: Arc<HubKey>,
+        pool: Arc<PoolShared>,
+        order: Order,
+    },
+    FromHub {
+        key: Arc<HubKey>,
+        news: News,
     },
 }
 
@@ -196,6 +207,10 @@ pub enum ClientEnd {
     ServerLost,
     /// A transaction block in statement mode.
     TransactionInStatementMode,
+    /// It does not read the notifications that it listens to.
+    SlowListener,
+    /// The server that listened for it ended.
+    ListeningLost,
 }
 
 impl ClientEnd {
@@ -216,6 +231,8 @@ impl ClientEnd {
             ClientEnd::CancelRequest => "cancel_request",
             ClientEnd::ServerLost => "server_lost",
             ClientEnd::TransactionInStatementMode => "transaction_in_statement_mode",
+            ClientEnd::SlowListener => "slow_listener",
+            ClientEnd::ListeningLost => "listening_lost",
         }
     }
 }

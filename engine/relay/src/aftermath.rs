@@ -7,6 +7,7 @@ use maitred_wire::{Code, Complaint, Fault, Transaction};
 use crate::action::{ClientEnd, ServerEnd};
 use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId, Time};
+use crate::server;
 use crate::snapshot::PoolMode;
 use crate::Relay;
 
@@ -140,6 +141,11 @@ impl Relay {
         }
         if server.is_questioned() {
             self.note_answered(id, client);
+            return;
+        }
+        if let server::State::Listening(key) = &server.state {
+            let key = std::sync::Arc::clone(key);
+            self.hub_ready(&key);
             return;
         }
         server.quiet_since = now;

@@ -139,7 +139,11 @@ impl Server {
                 self.transaction = transaction;
                 matches!(answer, Answer::Ready(_)) && self.pop_answer()
             }
-            Progress::Failed | Progress::Setting | Progress::Aside | Progress::Key => false,
+            Progress::Failed
+            | Progress::Setting
+            | Progress::Aside
+            | Progress::Notification
+            | Progress::Key => false,
         };
         if fits {
             Ok(shown)

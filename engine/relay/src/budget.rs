@@ -325,6 +325,9 @@ pub struct Shared {
     pools: Mutex<HashMap<PoolKey, Arc<PoolShared>>>,
     paused: Mutex<Paused>,
     pub draining: AtomicBool,
+    /// The client that last said something through a server, by the server's endpoint and number: the
+    /// number by which others know that client. Enter: `suspect`. Leave: the server's end.
+    notifiers: Mutex<HashMap<String, HashMap<u32, u32>>>,
     /// Random, per process: cancel keys and mock authentication derive from it.
     pub secret: [u8; 32],
 }
@@ -358,6 +361,7 @@ impl Shared {
             pools: Mutex::new(HashMap::new()),
             paused: Mutex::default(),
             draining: AtomicBool::new(false),
+            notifiers: Mutex::default(),
             secret,
         })
     }
@@ -408,6 +412,26 @@ impl Shared {
     pub fn is_paused(&self, database: Option<&str>) -> bool {
         let state = self.paused.lock().expect("paused");
         database.and_then(|name| state.but.get(name)).copied().unwrap_or(state.all)
+    }
+
+    /// A client, known to others as `client`, says something to all who listen through server `pid`.
+    pub fn note_notifier(&self, endpoint: &str, pid: u32, client: u32) {
+        let mut notifiers = self.notifiers.lock().expect("notifiers");
+        match notifiers.get_mut(endpoint) {
+            Some(known) => drop(known.insert(pid, client)),
+            None => drop(notifiers.insert(endpoint.to_owned(), HashMap::from([(pid, client)]))),
+        }
+    }
+
+    /// Who said last something through server `pid`.
+    pub fn notifier(&self, endpoint: &str, pid: u32) -> Option<u32> {
+        self.notifiers.lock().expect("notifiers").get(endpoint)?.get(&pid).copied()
+    }
+
+    pub fn forget_notifier(&self, endpoint: &str, pid: u32) {
+        if let Some(known) = self.notifiers.lock().expect("notifiers").get_mut(endpoint) {
+            known.remove(&pid);
+        }
     }
 
     /// Every pool that exists.

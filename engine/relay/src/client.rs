@@ -22,6 +22,7 @@ use crate::action::{Action, ClientEnd};
 use crate::answers::Skipped;
 use crate::budget::Permit;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
+use crate::listeners::Subscription;
 use crate::login::Login;
 use crate::pool::Lent;
 use crate::session_state::Settings;
@@ -91,6 +92,8 @@ pub struct Client {
     pub asked_at: Time,
     /// Its transaction or its place was lost; the next request is told.
     pub lost: Option<Box<Complaint>>,
+    /// What it listens to. Enter: `note_channels`. Leave: `tell_held`, DISCARD ALL, its end.
+    pub subscription: Option<Box<Subscription>>,
     pub permit: Permit,
 }
 
@@ -202,6 +205,7 @@ impl Client {
             idle_since: now,
             asked_at: Time::NEVER,
             lost: None,
+            subscription: None,
             permit: Permit::default(),
         }
     }
@@ -221,6 +225,7 @@ impl Relay {
             _ if client.input.is_empty() => {
                 let used = self.consume(id, bytes);
                 self.keep_input(id, &bytes[used..]);
+                self.tell_held(id);
             }
             _ => {
                 client.input.extend_from_slice(bytes);
@@ -244,6 +249,7 @@ impl Relay {
                 client.input = input;
             }
             self.keep_input(id, &[]);
+            self.tell_held(id);
         }
     }
 

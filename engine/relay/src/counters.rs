@@ -45,6 +45,10 @@ pub struct WorkerCounters {
     pub pins: BTreeMap<&'static str, u64>,
     pub servers_opened: u64,
     pub servers_moved: u64,
+    /// From databases, by servers that listen for all.
+    pub notifications_heard: u64,
+    /// To clients.
+    pub notifications_told: u64,
 }
 
 /// Counts by size: four steps to each power of two, from one microsecond to over an hour.

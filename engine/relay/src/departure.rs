@@ -38,6 +38,7 @@ impl Relay {
             _ => {}
         }
         self.note_client_end(id, &client, reason);
+        self.forget_subscription(id, client.pool, client.subscription.take());
         drop(client.permit);
         self.actions.push(Action::CloseClient { client: id, last_words });
     }

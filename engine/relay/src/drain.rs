@@ -231,6 +231,7 @@ impl Relay {
         if let Some(route) = self.routes.route(&identity.database, &identity.user) {
             let at = self.pool_for(route);
             self.clients[id].pool = at;
+            self.check_subscription(id);
         }
     }
 

@@ -48,7 +48,7 @@ impl Relay {
                     if self.forget_named(id, to, message, here) {
                         return Ok(Step::Used(here.len()));
                     }
-                    if let Some(complaint) = self.judge_query(to, message, here) {
+                    if let Some(complaint) = self.judge_query(id, to, message, here) {
                         return Ok(self.fail_on_server(id, to, &complaint, message, here));
                     }
                 }
@@ -145,9 +145,19 @@ impl Relay {
 
     /// Note what a query's text shows of its effects; the complaint, if that is refused.
     #[inline]
-    fn judge_query(&mut self, to: ServerId, message: ClientMessage, here: &[u8]) -> Option<Complaint> {
+    fn judge_query(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Option<Complaint> {
         let text = self.dialect.query_text(here);
-        if let Some(effects) = self.dialect.effects_of(text) {
+        let effects = self.dialect.effects_of(text);
+        if self.clients[id].subscription.is_some() {
+            self.listen_along(id, to, text, effects.as_deref());
+        }
+        if let Some(effects) = effects {
             if let Err(complaint) = self.suspect(to, &effects, text) {
                 return Some(complaint);
             }
@@ -186,6 +196,10 @@ impl Relay {
         let parts = dialect.prepare_of(here)?;
         let key = self.hasher.key(parts.definition);
         let now = self.now;
+        if self.clients[id].subscription.is_some() {
+            let text = dialect.definition_text(parts.definition);
+            self.listen_along(id, to, text, dialect.effects_of(text).as_deref());
+        }
         let client = &mut self.clients[id];
         let pool = client.pool;
         let statements = client.statements.get_or_insert_with(Default::default);
@@ -286,6 +300,10 @@ impl Relay {
             self.clients[id].passing = message.total - here.len();
             return Ok(Step::Used(here.len()));
         };
+        if self.clients[id].subscription.is_some() {
+            let text = dialect.definition_text(&statement.definition);
+            self.listen_along(id, to, text, statement.effects.as_deref());
+        }
         if let Some(effects) = &statement.effects {
             let text = dialect.definition_text(&statement.definition);
             if let Err(complaint) = self.suspect(to, effects, text) {

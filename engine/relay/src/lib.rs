@@ -18,7 +18,9 @@ pub mod departure;
 pub mod drain;
 pub mod forward;
 pub mod heal;
+pub mod hub;
 pub mod ids;
+pub mod listeners;
 pub mod login;
 pub mod loss;
 pub mod open;
@@ -47,7 +49,9 @@ use crate::budget::{PoolKey, Shared};
 use crate::client::{Client, Identity};
 use crate::counters::WorkerCounters;
 use crate::heal::StatementTable;
+use crate::hub::{Hub, HubKey};
 use crate::ids::{ClientId, PoolId, PublicId, ServerId, Time, WorkerId};
+use crate::listeners::Heard;
 use crate::pool::Pool;
 use crate::route::Routes;
 use crate::server::Server;
@@ -96,6 +100,12 @@ pub struct Relay {
     settings: SettingsTable,
     statement_table: StatementTable,
     hasher: StatementHasher,
+    /// Listening servers that this worker keeps.
+    hubs: HashMap<Arc<HubKey>, Hub>,
+    /// Who hears what on this worker.
+    heard: HashMap<Arc<HubKey>, Heard>,
+    /// Mail of the call under way, in order; this worker's own is opened before the call ends.
+    outgoing: Vec<(WorkerId, Mail)>,
     /// Emptied buffers for the next output.
     spare: Vec<Vec<u8>>,
     /// Messages up to this size are passed on only whole.
@@ -143,6 +153,9 @@ impl Relay {
             console_limits,
             settings,
             statement_table: StatementTable::default(),
+            hubs: HashMap::new(),
+            heard: HashMap::new(),
+            outgoing: Vec::new(),
             spare: Vec::new(),
             idle_round_at: Time(0),
             counters: WorkerCounters::default(),
@@ -198,8 +211,13 @@ impl Relay {
 
     /// Let every client go on that may.
     fn settle(&mut self) {
-        while let Some(id) = self.ready.pop_front() {
-            self.proceed(id);
+        loop {
+            while let Some(id) = self.ready.pop_front() {
+                self.proceed(id);
+            }
+            if self.outgoing.is_empty() || !self.deliver_post() {
+                return;
+            }
         }
     }
 
@@ -216,9 +234,14 @@ impl Relay {
     /// Another worker's relay has something to say.
     pub fn mail(&mut self, now: Time, mail: Mail) {
         self.now = now;
+        self.open_mail(mail);
+        self.settle();
+    }
+
+    fn open_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Want { pool, from } => self.spare_server(&pool, from),
-            Mail::Parcel(server) => drop(self.accept_parcel(now, *server)),
+            Mail::Parcel(server) => drop(self.accept_parcel(self.now, *server)),
             Mail::Nudge { pool } => {
                 if let Some(at) = self.pool_index.get(&pool.key).copied() {
                     self.welcome_clients(at);
@@ -231,8 +254,9 @@ impl Relay {
             Mail::CancelDone { requester } => {
                 self.end_client(requester, action::ClientEnd::CancelRequest, None);
             }
+            Mail::ToHub { key, pool, order } => self.hub_order(&key, &pool, order),
+            Mail::FromHub { key, news } => self.hub_news(&key, news),
         }
-        self.settle();
     }
 
     /// The client that operators and Python know by this number.

@@ -25,7 +25,8 @@ impl Relay {
         let at = server.pool;
         let shared = Arc::clone(&server.shared);
         let was = std::mem::replace(&mut server.state, State::Idle);
-        self.pools[at.0 as usize].servers -= 1;
+        let hub = was.hub().cloned();
+        self.pools[at.0 as usize].servers -= u32::from(hub.is_none());
         let mut last_words = Vec::new();
         let is_cut = match was {
             State::Leased(client) => self.clients.get(client).is_some_and(Client::is_mid_message),
@@ -54,12 +55,17 @@ impl Relay {
             self.cancel_answered(from, requester);
         }
         server.permit = Default::default();
+        self.shared.forget_notifier(&shared.key.endpoint, server.key.pid);
         match was {
-            State::Opening(opening) if opening.only_for.is_none() => shared.end_opening(),
+            State::Opening(opening) if opening.only_for.is_none() && hub.is_none() => shared.end_opening(),
             State::Idle => self.pools[at.0 as usize].idle.retain(|idle| *idle != id),
             State::Leased(client) => self.tell_loss(client, &server),
             State::Raw(client) => self.end_client(client, ClientEnd::ServerLost, None),
             _ => {}
+        }
+        if let (Some(key), false) = (hub, is_opening) {
+            let cause = server.farewell.as_deref().unwrap_or(reason.name());
+            self.hub_lost(&key, cause);
         }
         self.publish_share(at);
         self.want_server(at);

@@ -13,6 +13,7 @@ use maitred_wire::{Code, Complaint};
 use crate::action::{Action, ClientEnd, Event, Mail, Patron, ServerEnd};
 use crate::budget::{Budget, Level, Permit, Trouble, Welcome};
 use crate::client;
+use crate::hub::HubKey;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
 use crate::server::{Server, State};
 use crate::session_state::Settings;
@@ -40,6 +41,8 @@ pub struct Opening {
     settings: Settings,
     /// Not for the pool: for this replication client alone.
     pub only_for: Option<ClientId>,
+    /// Not for the pool: to listen for all.
+    pub hub: Option<Arc<HubKey>>,
 }
 
 impl Relay {
@@ -81,19 +84,49 @@ impl Relay {
             shared.end_opening();
             return;
         }
-        self.begin_opening(at, permit, None);
+        self.begin_opening(at, permit, None, None);
+    }
+
+    /// A server that is to listen for all. It counts in every budget but the pool's size.
+    ///
+    /// # Errors
+    /// No place, or not now.
+    pub(crate) fn begin_listening(&mut self, at: PoolId, key: Arc<HubKey>) -> Result<ServerId, ()> {
+        if self.is_draining() {
+            return Err(());
+        }
+        let permit = match self.permit_beyond_pool(at) {
+            Ok(permit) => permit,
+            Err(full) => {
+                self.give_up_idle(&full);
+                self.permit_beyond_pool(at).map_err(|_| ())?
+            }
+        };
+        Ok(self.begin_opening(at, permit, None, Some(key)))
     }
 
     /// Places for one more server, or the budget that is full.
     fn server_permit(&self, at: PoolId, extra: u32) -> Result<Permit, Arc<Budget>> {
+        let [endpoint, database, user] = self.budgets_above(at);
         let pool = &self.pools[at.0 as usize];
-        let route = &pool.route;
-        let endpoint =
-            self.shared.named(Level::EndpointServers, &route.endpoint.name, route.endpoint.max_servers);
-        let database =
-            self.shared.named(Level::DatabaseServers, &route.key.database, route.max_database_servers);
-        let user = self.shared.named(Level::UserServers, &route.key.user, route.max_user_servers);
         Permit::take(&[&self.shared.servers, &endpoint, &database, &user, &pool.shared.servers], extra)
+    }
+
+    /// As `server_permit`, outside the pool's size.
+    fn permit_beyond_pool(&self, at: PoolId) -> Result<Permit, Arc<Budget>> {
+        let [endpoint, database, user] = self.budgets_above(at);
+        Permit::take(&[&self.shared.servers, &endpoint, &database, &user], 0)
+    }
+
+    /// The budgets of a pool's endpoint, database and user.
+    fn budgets_above(&self, at: PoolId) -> [Arc<Budget>; 3] {
+        let route = &self.pools[at.0 as usize].route;
+        let (endpoint, key) = (&route.endpoint, &route.key);
+        [
+            self.shared.named(Level::EndpointServers, &endpoint.name, endpoint.max_servers),
+            self.shared.named(Level::DatabaseServers, &key.database, route.max_database_servers),
+            self.shared.named(Level::UserServers, &key.user, route.max_user_servers),
+        ]
     }
 
     /// A server of a replication client's own.
@@ -108,14 +141,20 @@ impl Relay {
                 self.server_permit(at, 0).map_err(|_| self.no_place(at))?
             }
         };
-        self.begin_opening(at, permit, Some(wish));
+        self.begin_opening(at, permit, Some(wish), None);
         Ok(())
     }
 
-    fn begin_opening(&mut self, at: PoolId, permit: Permit, wish: Option<Exclusive>) {
+    fn begin_opening(
+        &mut self,
+        at: PoolId,
+        permit: Permit,
+        wish: Option<Exclusive>,
+        hub: Option<Arc<HubKey>>,
+    ) -> ServerId {
         let now = self.now;
         let pool = &mut self.pools[at.0 as usize];
-        pool.servers += 1;
+        pool.servers += u32::from(hub.is_none());
         let route = &pool.route;
         let mode = route.endpoint.tls.mode;
         let only_for = wish.as_ref().map(|wish| wish.client);
@@ -139,6 +178,7 @@ impl Relay {
             deadline: now.after_ms(settings.connect_timeout_ms),
             settings: Settings::default(),
             only_for,
+            hub,
         };
         let server =
             Server::opening(at, pool, opening, permit, self.dialect, Arc::clone(&self.no_settings), now);
@@ -146,6 +186,7 @@ impl Relay {
         let timeout_ms = settings.connect_timeout_ms;
         let id = self.servers.insert(server);
         self.actions.push(Action::OpenServer { server: id, endpoint, timeout_ms });
+        id
     }
 
     /// The socket is connected (and, with direct TLS, encrypted): begin the login.
@@ -273,8 +314,13 @@ impl Relay {
             }
             return;
         }
-        shared.end_opening();
         self.counters.servers_opened += 1;
+        if let Some(key) = opening.hub {
+            self.servers[id].state = State::Listening(Arc::clone(&key));
+            self.hub_opened(&key);
+            return;
+        }
+        shared.end_opening();
         let is_first = shared.welcome().is_none_or(|welcome| welcome.settings != opening.settings);
         if is_first {
             shared.set_welcome(Arc::new(Welcome { settings: opening.settings }));
@@ -316,9 +362,11 @@ impl Relay {
         let lasting = sqlstate.is_some_and(|state| is_lasting(&state));
         let is_plain = !server.tls;
         let route = &self.pools[at.0 as usize].route;
+        let hub = opening.hub.clone();
         if lasting
             && is_plain
             && only_for.is_none()
+            && hub.is_none()
             && route.endpoint.tls.mode == SslMode::Allow
             && !shared.wants_tls()
         {
@@ -339,6 +387,11 @@ impl Relay {
             self.lose_server(id, ServerEnd::LoginFailed);
             let complaint = Complaint { sqlstate, ..Complaint::fatal(Code::ServerUnreachable, cause) };
             self.end_client(client, ClientEnd::ServerLost, Some(complaint));
+            return;
+        }
+        if let Some(key) = hub {
+            self.hub_not_opened(&key);
+            self.lose_server(id, ServerEnd::LoginFailed);
             return;
         }
         // Invariant: the failure is noted before the turn to open is given up, or the next attempt

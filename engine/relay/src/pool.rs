@@ -344,6 +344,7 @@ impl Relay {
         if client.has_input() {
             self.ready.push_back(client_id);
         } else {
+            self.tell_held(client_id);
             self.leave_if_draining(client_id);
         }
         self.release(id);
@@ -357,6 +358,7 @@ impl Relay {
         if self.clients.get(client).is_some_and(|client| client.has_input()) {
             self.ready.push_back(client);
         } else {
+            self.tell_held(client);
             self.leave_if_draining(client);
         }
     }

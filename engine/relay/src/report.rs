@@ -28,6 +28,7 @@ pub struct PoolRow {
     pub servers_idle: u32,
     pub servers_opening: u32,
     pub servers_closing: u32,
+    pub servers_listening: u32,
     pub servers_cancelling: u32,
     pub max_wait_us: u64,
     pub paused: bool,
@@ -89,6 +90,16 @@ pub struct PinRow {
     pub shape: String,
 }
 
+/// What clients of this worker listen to through a shared server.
+#[derive(Clone, Debug, Serialize)]
+pub struct ChannelRow {
+    pub endpoint: String,
+    /// As the endpoint calls it.
+    pub database: String,
+    pub channel: String,
+    pub clients: usize,
+}
+
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StatsRow {
     pub database: String,
@@ -127,6 +138,7 @@ pub struct Report {
     pub clients: Vec<ClientRow>,
     pub servers: Vec<ServerRow>,
     pub pins: Vec<PinRow>,
+    pub channels: Vec<ChannelRow>,
     pub stats: Vec<StatsRow>,
     pub counters: Vec<CounterRow>,
 }
@@ -152,6 +164,7 @@ impl Relay {
                 State::Idle => row.servers_idle += 1,
                 State::Leased(_) | State::Raw(_) => row.servers_active += 1,
                 State::Cleaning { .. } | State::Moving(_) => row.servers_closing += 1,
+                State::Listening(_) => row.servers_listening += 1,
             }
             row.servers_cancelling += u32::from(server.is_cancelling);
         }
@@ -161,6 +174,7 @@ impl Relay {
             report.clients = self.client_rows(now);
             report.servers = self.server_rows(now);
             report.pins = self.pin_rows(now);
+            report.channels = self.channel_rows();
         }
         report
     }
@@ -222,6 +236,9 @@ impl Relay {
             plain("cancel_requests", counters.cancel_requests),
             plain("servers_opened", counters.servers_opened),
             plain("servers_moved", counters.servers_moved),
+            plain("notifications_heard", counters.notifications_heard),
+            plain("notifications_told", counters.notifications_told),
+            plain("channels", self.channel_count() as u64),
             plain("clients", self.clients.len() as u64),
             plain("servers", self.servers.len() as u64),
             plain(
@@ -283,6 +300,18 @@ impl Relay {
         self.clients.iter().map(row).collect()
     }
 
+    fn channel_rows(&self) -> Vec<ChannelRow> {
+        let heard = self.heard.iter().flat_map(|(key, heard)| heard.iter().map(move |of| (key, of)));
+        heard
+            .map(|(key, (channel, clients))| ChannelRow {
+                endpoint: key.endpoint.clone(),
+                database: key.database.clone(),
+                channel: channel.to_string(),
+                clients: clients.len(),
+            })
+            .collect()
+    }
+
     fn pin_rows(&self, now: Time) -> Vec<PinRow> {
         let row = |(id, server): (crate::ids::ServerId, &crate::server::Server)| {
             let trace = server.trace.as_ref().filter(|trace| !trace.pins.is_empty())?;
@@ -322,6 +351,7 @@ impl Relay {
                     State::Leased(_) | State::Raw(_) => "active",
                     State::Cleaning { .. } => "cleaning",
                     State::Moving(_) => "moving",
+                    State::Listening(_) => "listening",
                 },
                 address,
                 port,

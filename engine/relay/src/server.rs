@@ -7,7 +7,8 @@
 //!                         │ │ other worker  ▼
 //!                         │ └──► Moving   Cleaning ──► Idle
 //!                         └───────────────────┘
-//!   any ──► gone, always with a ServerEnd. Raw is a lease that lasts until either side ends.
+//!   any ──► gone, always with a ServerEnd. Raw is a lease that lasts until either side ends;
+//!   Listening is a server that `hub` keeps.
 //! ```
 //!
 //! Does no I/O and lends nothing: `pool` lends, this file counts. Rules: a server with answers owed
@@ -27,6 +28,7 @@ use crate::aftermath::Aftermath;
 use crate::answers::{Answer, Owed};
 use crate::budget::{Permit, PoolShared};
 use crate::heal::Replay;
+use crate::hub::HubKey;
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
 use crate::open::Opening;
 use crate::session_state::Settings;
@@ -49,6 +51,8 @@ pub enum State {
     },
     /// On its way to another worker.
     Moving(WorkerId),
+    /// Hears for every client that listens; never lent.
+    Listening(Arc<HubKey>),
 }
 
 #[derive(Debug)]
@@ -305,6 +309,10 @@ impl Relay {
         let settled = match message.progress {
             Progress::Setting => return (self.note_setting(id, client, here), Aftermath::None),
             Progress::Aside => return (client.is_some() && !server.is_adjusting, Aftermath::None),
+            Progress::Notification => {
+                self.note_notification(id, here);
+                return (false, Aftermath::None);
+            }
             Progress::Key => return (false, Aftermath::None),
             Progress::Failed => return self.note_failure(id, client, here),
             Progress::Finished => {
@@ -337,7 +345,13 @@ impl Relay {
         };
         match settled {
             Ok(shown) if matches!(message.progress, Progress::Ready(_)) => {
-                (shown && !self.is_forbidden_block(id), Aftermath::Ready)
+                let shown = shown && !self.is_forbidden_block(id);
+                if let (Some(client), Progress::Ready(Transaction::None), true) =
+                    (client, message.progress, shown)
+                {
+                    self.tell_before_ready(client);
+                }
+                (shown, Aftermath::Ready)
             }
             Ok(shown) => (shown, Aftermath::None),
             Err(fault) => (false, Aftermath::Lost(fault)),

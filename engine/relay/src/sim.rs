@@ -13,6 +13,7 @@ mod checks;
 pub mod database;
 mod extended;
 pub mod frontend;
+mod notify;
 pub mod parts;
 mod perform;
 pub mod random;

@@ -141,6 +141,16 @@ pub enum Pinning {
     Refuse,
 }
 
+/// How clients hear notifications in transaction and statement mode.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum ListenMode {
+    /// By one server per database, that listens for all.
+    Shared,
+    /// By a server that each keeps.
+    Pinned,
+}
+
 /// What a pool does while its endpoint is known to be down.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
@@ -184,6 +194,9 @@ pub struct PoolSettings {
     pub pinning: Pinning,
     /// A pinned client that asks nothing for so long is closed. 0: never.
     pub pin_timeout_ms: u64,
+    pub listen: ListenMode,
+    /// Bytes of notifications that may wait for one client.
+    pub listen_buffer_bytes: u64,
     /// Run before a server changes hands in session mode; "" runs nothing.
     pub reset_query: String,
 }
@@ -300,6 +313,8 @@ impl PoolSettings {
             client_statements_bytes: 0,
             pinning: Pinning::Allow,
             pin_timeout_ms: 0,
+            listen: ListenMode::Shared,
+            listen_buffer_bytes: 0,
             reset_query: String::new(),
         }
     }

@@ -22,7 +22,7 @@ use crate::budget::Welcome;
 use crate::ids::{ClientId, ServerId, Time};
 use crate::server::Server;
 use crate::session_state::Settings;
-use crate::snapshot::{Pinning, PoolMode};
+use crate::snapshot::{ListenMode, Pinning, PoolMode};
 use crate::Relay;
 
 /// How much of the statement that pinned is kept for operators.
@@ -46,6 +46,8 @@ struct Asked {
     effects: Effects,
     question: Question,
     findings: Vec<Finding>,
+    /// It was told to stop to listen, and asked nothing.
+    is_stop: bool,
     is_damaged: bool,
     /// It was cancelled instead of something of the client's: to be asked again.
     is_void: bool,
@@ -83,6 +85,19 @@ impl Server {
         let Some(asked) = self.trace.as_ref().and_then(|trace| trace.asked.as_ref()) else { return false };
         let settings = &asked.effects.settings;
         (settings.reset_all || !settings.reset.is_empty()) && !own.is_empty()
+    }
+
+    /// Its trace, made if it has none.
+    pub(crate) fn trace_mut(&mut self, now: Time) -> &mut Trace {
+        self.trace.get_or_insert_with(|| {
+            Box::new(Trace {
+                pending: Effects::default(),
+                asked: None,
+                pins: Traces::NONE,
+                since: now,
+                text: Vec::new(),
+            })
+        })
     }
 
     /// What holds it for its client beyond a transaction.
@@ -131,9 +146,15 @@ impl Relay {
     /// It would pin, and that is refused here.
     pub(crate) fn suspect(&mut self, id: ServerId, effects: &Effects, text: &[u8]) -> Result<(), Complaint> {
         let now = self.now;
-        let server = &mut self.servers[id];
+        let server = &self.servers[id];
         let settings = &self.pools[server.pool.0 as usize].route.settings;
         let mut effects = effects.clone();
+        if std::mem::take(&mut effects.notifies) {
+            if let Some((id, client)) = server.client().and_then(|id| Some((id, self.clients.get(id)?))) {
+                let known_as = self.cancel_key(id, client.minor).pid;
+                self.shared.note_notifier(&server.shared.key.endpoint, server.key.pid, known_as);
+            }
+        }
         if settings.mode == PoolMode::Session {
             // The session is the client's own; but what a reset brings back it would not know.
             if effects.settings.reset.is_empty() && !effects.settings.reset_all {
@@ -146,7 +167,10 @@ impl Relay {
         if effects.is_empty() {
             return Ok(());
         }
-        let plain_pins = effects.plain_pins();
+        let mut plain_pins = effects.plain_pins();
+        if settings.listen == ListenMode::Shared {
+            plain_pins = plain_pins.without(Traces::LISTENS);
+        }
         if settings.pinning == Pinning::Refuse && !plain_pins.is_empty() {
             let words = plain_pins.names().collect::<Vec<_>>().join(", ");
             return Err(Complaint::error(
@@ -155,15 +179,7 @@ impl Relay {
             )
             .hint("set pool.pinning = \"allow\", or pool.mode = \"session\" for this database or user"));
         }
-        let trace = server.trace.get_or_insert_with(|| {
-            Box::new(Trace {
-                pending: Effects::default(),
-                asked: None,
-                pins: Traces::NONE,
-                since: now,
-                text: Vec::new(),
-            })
-        });
+        let trace = self.servers[id].trace_mut(now);
         trace.pending.add(&effects);
         if trace.pins.is_empty() {
             trace.text.clear();
@@ -175,15 +191,23 @@ impl Relay {
     /// May the lease of a free server end? Asks the server, if only it knows.
     pub(crate) fn standing(&mut self, id: ServerId) -> Standing {
         let now = self.now;
-        let server = &mut self.servers[id];
-        let Some(trace) = &mut server.trace else { return Standing::Clean };
+        let server = &self.servers[id];
+        let Some(trace) = &server.trace else { return Standing::Clean };
         if trace.pending.is_empty() {
+            if trace.pins == Traces::LISTENS && server.client().is_some_and(|id| self.may_stop_listening(id))
+            {
+                self.stop_listening(id);
+                return Standing::Asked;
+            }
             if !trace.pins.is_empty() {
                 return Standing::Pinned;
             }
+            let server = &mut self.servers[id];
             server.trace = None;
             return Standing::Clean;
         }
+        let server = &mut self.servers[id];
+        let trace = server.trace.as_mut().expect("looked at above");
         let effects = std::mem::take(&mut trace.pending);
         let fresh = server.shared.welcome();
         let dialect = server.dialect;
@@ -223,8 +247,14 @@ impl Relay {
         }
         let new = lasting.without(trace.pins);
         trace.pins.add(lasting);
-        trace.asked =
-            Some(Asked { effects, question, findings: Vec::new(), is_damaged: false, is_void: false });
+        trace.asked = Some(Asked {
+            effects,
+            question,
+            findings: Vec::new(),
+            is_stop: false,
+            is_damaged: false,
+            is_void: false,
+        });
         let asked = trace.asked.as_ref().expect("just set");
         if asked.question == Question::default() {
             // Only what needs no asking, own settings to be brought back among it.
@@ -241,6 +271,28 @@ impl Relay {
         Standing::Asked
     }
 
+    /// What its client listens to is heard elsewhere now.
+    fn stop_listening(&mut self, id: ServerId) {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        let client = server.client();
+        server.dialect.write_query(&mut server.output, server.dialect.stop_listening_text());
+        server.statements.unnamed = None;
+        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.trace_mut(now).asked = Some(Asked {
+            effects: Effects::default(),
+            question: Question::default(),
+            findings: Vec::new(),
+            is_stop: true,
+            is_damaged: false,
+            is_void: false,
+        });
+        if let Some(client) = client {
+            self.note_stopping(client);
+        }
+        self.flush_server(id);
+    }
+
     fn count_pins(&mut self, new: Traces) {
         for name in new.names() {
             *self.counters.pins.entry(name).or_default() += 1;
@@ -253,6 +305,13 @@ impl Relay {
         let server = &mut self.servers[id];
         let Some(trace) = &mut server.trace else { return };
         let Some(asked) = trace.asked.take() else { return };
+        if asked.is_stop {
+            if !client.is_some_and(|client| self.note_stopped(client, !asked.is_void)) {
+                let trace = self.servers[id].trace_mut(now);
+                trace.pins = trace.pins.without(Traces::LISTENS);
+            }
+            return;
+        }
         if asked.is_void {
             trace.pending.add(&asked.effects);
             return;
@@ -263,6 +322,7 @@ impl Relay {
         }
         let mut settings = (*server.settings).clone();
         let mut left = Traces::NONE;
+        let mut channels = Vec::new();
         let (fresh, dialect) = (server.shared.welcome(), server.dialect);
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
@@ -280,6 +340,10 @@ impl Relay {
         for finding in asked.findings {
             match finding {
                 Finding::Trace(kind) => left.add(kind),
+                Finding::Channel(name) => {
+                    left.add(Traces::LISTENS);
+                    channels.push(name);
+                }
                 Finding::Statement(name, text) => {
                     let name = dialect.name_among_settings(&name);
                     // Why: what we said again ourselves stands there in one text with all else that we said.
@@ -307,17 +371,22 @@ impl Relay {
         if trace.pins.is_empty() && !left.is_empty() {
             trace.since = now;
         }
-        let new = left.without(trace.pins);
+        let mut new = left.without(trace.pins);
         trace.pins = trace.pins.without(asked.question.traces);
         trace.pins.add(left);
         let before = Arc::clone(&server.settings);
         if settings != *before {
             server.settings = self.settings.intern(settings);
         }
-        self.count_pins(new);
         if let Some(client) = client {
             self.carry(client, id, &before, &asked.effects);
+            // Why after: a client is spoken to in the encoding that it has now.
+            let is_asked = asked.question.traces.has(Traces::LISTENS);
+            if is_asked && self.clients.contains_key(client) && !self.note_channels(client, channels) {
+                new = new.without(Traces::LISTENS);
+            }
         }
+        self.count_pins(new);
     }
 
     /// A client's settings are its server's now, but for those in which the two differed `before`, and for

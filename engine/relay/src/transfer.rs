@@ -123,6 +123,8 @@ impl Relay {
         }
         if let (Some(client), Tag::DiscardAll) = (client, tag) {
             self.servers[id].is_discarded = true;
+            let heard = self.clients.get_mut(client).and_then(|client| client.subscription.take());
+            self.forget_subscription(client, self.servers[id].pool, heard);
             self.bring_back_own_settings(client);
         }
     }

@@ -33,6 +33,9 @@ impl Relay {
             next = next.min(self.tick_server(id));
         }
         next = next.min(self.tick_idle_clients());
+        if !self.hubs.is_empty() {
+            next = next.min(self.tick_hubs());
+        }
         self.give_login_turns();
         if !self.login_queue.is_empty() {
             next = next.min(now + RETRY_ROUND_US);
@@ -198,7 +201,8 @@ impl Relay {
                 }
                 until
             }
-            State::Raw(_) | State::Moving(_) => Time::NEVER,
+            // `tick_hubs` looks after listening servers.
+            State::Raw(_) | State::Moving(_) | State::Listening(_) => Time::NEVER,
         }
     }
 

@@ -6,7 +6,9 @@
 use crate::effects::{Effects, Finding, Question};
 use crate::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep};
 use crate::postgres::{self, handshake_in, handshake_out, reply};
-use crate::{digest, CancelKey, ClientMessage, Complaint, Dialect, Fault, ServerMessage, Transaction};
+use crate::{
+    digest, CancelKey, ClientMessage, Complaint, Dialect, Fault, Notification, ServerMessage, Transaction,
+};
 
 pub use crate::postgres::progress::Tag;
 pub use crate::postgres::reply::ColumnType;
@@ -169,6 +171,38 @@ impl Dialect {
     /// Is `text` one `PREPARE` that can be said again on another server?
     pub fn is_one_prepare(self, text: &str) -> bool {
         ask!(self, judge::is_one_prepare(text.as_bytes()))
+    }
+
+    /// Read a whole `Progress::Notification`.
+    pub fn notification_of(self, message: &[u8]) -> Option<Notification<'_>> {
+        ask!(self, notify::read(message))
+    }
+
+    pub fn say_notification(self, out: &mut Vec<u8>, notification: &Notification<'_>) {
+        ask!(self, notify::write(out, notification))
+    }
+
+    /// Have a server begin (`true`) or stop to listen to channels: one request with one `Ready`, with
+    /// no channels as well.
+    pub fn write_listens<'a>(self, out: &mut Vec<u8>, changes: impl Iterator<Item = (&'a str, bool)>) {
+        ask!(self, notify::write_listens(out, changes))
+    }
+
+    /// The statement after which a session listens to nothing.
+    pub fn stop_listening_text(self) -> &'static str {
+        ask!(self, notify::STOP)
+    }
+
+    /// The setting that says in which encoding a client is spoken to.
+    pub fn encoding_setting(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "client_encoding",
+        }
+    }
+
+    /// Does `text` only read, as far as its first word says?
+    pub fn only_reads(self, text: &[u8]) -> bool {
+        ask!(self, notify::only_reads(text))
     }
 
     /// The statement after which nothing of a session is left that can be undone.

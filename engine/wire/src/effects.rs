@@ -98,17 +98,19 @@ pub struct Effects {
     /// May be gone afterwards, if it was there.
     pub ends: Traces,
     pub settings: Touched,
+    /// Says something to those who listen. Nothing of it stays in the session.
+    pub notifies: bool,
 }
 
 impl Effects {
     pub fn is_empty(&self) -> bool {
-        self.begins.is_empty() && self.ends.is_empty() && self.settings.is_empty()
+        self.begins.is_empty() && self.ends.is_empty() && self.settings.is_empty() && !self.notifies
     }
 
     /// Whatever can be asked for afterwards, because the text says nothing.
     pub fn anything() -> Effects {
         let settings = Touched { unnamed: true, ..Touched::default() };
-        Effects { begins: Traces::PROVABLE, ends: Traces::NONE, settings }
+        Effects { begins: Traces::PROVABLE, ends: Traces::NONE, settings, notifies: false }
     }
 
     /// What the text says outright that it leaves and that cannot be carried; nothing, where it says nothing.
@@ -123,6 +125,7 @@ impl Effects {
         self.begins.add(other.begins);
         self.ends.add(other.ends);
         self.settings.add(&other.settings);
+        self.notifies |= other.notifies;
     }
 }
 
@@ -148,4 +151,6 @@ pub enum Finding {
     Setting(String, String),
     /// A statement of this name was prepared by this text, SQL's own way.
     Statement(String, String),
+    /// The session listens to this channel.
+    Channel(String),
 }

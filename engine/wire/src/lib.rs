@@ -129,8 +129,10 @@ pub enum Progress {
     Ready(Transaction),
     /// A setting changed value (`name`, `value` by the dialect's `setting_of`).
     Setting,
-    /// May come at any time and answers nothing (notice, notification).
+    /// May come at any time and answers nothing (notice).
     Aside,
+    /// What somebody says to all who listen to a channel (`notification_of`); answers nothing.
+    Notification,
     /// A new cancel key.
     Key,
 }
@@ -141,6 +143,15 @@ pub struct ServerMessage {
     pub progress: Progress,
     /// Whole length on the wire, header included. May exceed what has arrived.
     pub total: usize,
+}
+
+/// What somebody said to all who listen to a channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Notification<'a> {
+    /// The session that said it, by the number in its cancel key.
+    pub pid: u32,
+    pub channel: &'a [u8],
+    pub payload: &'a [u8],
 }
 
 /// Why we say no, in neutral words; a dialect maps it to its own code.

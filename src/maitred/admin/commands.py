@@ -215,6 +215,7 @@ COMMANDS: dict[str, Command] = {
         _show("POOLS", "Pools: clients, servers, the longest wait, the last error.", Show.pools),
         _show("CLIENTS", "Each client.", Show.clients),
         _show("SERVERS", "Each server.", Show.servers),
+        _show("CHANNELS", "Channels that clients LISTEN to, and how many do.", Show.channels),
         _show("PINS", "Clients that keep a server beyond a transaction: why.", Show.pins),
         _show("STATS", "Totals and averages by database.", Show.stats),
         _show("STATS_TOTALS", "Totals by database.", Show.stats_totals),

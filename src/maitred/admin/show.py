@@ -44,6 +44,7 @@ _SOCKETS = (
 )
 CLIENTS = columns(_SOCKETS + " worker:int4")
 SERVERS = columns(_SOCKETS + " worker:int4 endpoint leases:int8")
+CHANNELS = columns("endpoint database channel clients:int8")
 PINS = columns("user database client server reasons since seconds:int8 statement")
 STATS = columns(
     "database "
@@ -115,6 +116,11 @@ class Show:
         """One row for each server."""
         rows = await self._operations.report("servers")
         return Table.of(SERVERS, [_server(row, time.time()) for row in rows])
+
+    async def channels(self) -> Table:
+        """Channels that clients listen to through a shared server, and how many do."""
+        rows = await self._operations.report("channels")
+        return Table.of(CHANNELS, [dict(row) for row in rows])
 
     async def pins(self) -> Table:
         """One row for each client that keeps a server beyond a transaction."""
@@ -272,6 +278,7 @@ def _pool(row: Mapping[str, Any]) -> dict[str, Cell]:
         "pool_size": row["size"],
         "reserve_pool_size": row["reserve_size"],
         "sv_closing": row["servers_closing"],
+        "sv_listening": row["servers_listening"],
         "paused": bool(row["paused"]),
         "last_error": row["last_error"],
     }

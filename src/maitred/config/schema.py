@@ -188,6 +188,20 @@ POOL = (
         neighbour="`pool.pinning`, `pool.idle_transaction_timeout`",
     ),
     Setting(
+        name="pool.listen", kind=Kind.CHOICE, default="shared", choices=("shared", "pinned"),
+        field="listen", scopes=_DB,
+        meaning="Who listens for clients that LISTEN: one more server per database, shared by all"
+        " of them, or a server that each keeps.",
+        neighbour="`pool.listen_buffer`; in session mode each has its own in any case",
+    ),
+    Setting(
+        name="pool.listen_buffer", kind=Kind.SIZE, default="1MiB", zero="no limit", scopes=_DB,
+        field="listen_buffer_bytes", most=2**40,
+        meaning="Notifications that may wait for one client that does not read; past that it is"
+        " told (53400) and closed, because it cannot hear all of them any more.",
+        neighbour="`pool.listen`",
+    ),
+    Setting(
         name="pool.reset_query", kind=Kind.TEXT, default="DISCARD ALL", field="reset_query",
         scopes=_DB,
         meaning='Run before a server changes hands in session mode; "" runs nothing.',

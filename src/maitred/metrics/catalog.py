@@ -67,6 +67,7 @@ POOLS = (
     _pool_state("servers", "idle", "Servers of a pool by what they do."),
     _pool_state("servers", "opening", "Servers of a pool by what they do."),
     _pool_state("servers", "closing", "Servers of a pool by what they do."),
+    _pool_state("servers", "listening", "Servers of a pool by what they do."),
     # Why: apart from the states, of which such a server has one as well.
     _pool_gauge(
         "maitred_pool_servers_cancelling", "servers_cancelling",
@@ -154,6 +155,12 @@ COUNTERS = (
     _counter("servers_moved", "servers", "Idle servers that went from one worker to another."),
     _counter(
         "pins", "leases", "Leases kept beyond a transaction, by what kept them.", ("reason",)
+    ),
+    _counter("notifications_heard", "notifications", "Notifications from listening servers."),
+    _counter("notifications_told", "notifications", "Notifications passed on to clients."),
+    Metric(
+        "maitred_channels", Sort.GAUGE, "channels", (), "Channels that listening servers hear.",
+        "counters", "channels",
     ),
     _counter("login_failures", "clients", "Clients that could not log in."),
     _counter("cancel_requests", "requests", "Requests to cancel a query."),

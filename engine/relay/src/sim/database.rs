@@ -6,13 +6,14 @@
 //! The language, statements separated by `;`: `select X`, `sleep MICROSECONDS X`, `rows N SIZE X`,
 //! `copyin X`, `copyout N X`, `begin`, `commit`, `rollback`, `set NAME=VALUE`, `show NAME`, `fail`,
 //! `prepare NAME`, `notice X`, `discard all`, `deallocate all`, `die`, `fatal`, `garbage`, `halfrow`,
-//! `silent`, `bad` (does not parse). `$1` in it stands for the first bound value.
+//! `silent`, `listen X`, `notify X Y`, `bad` (does not parse). `$1` in it stands for the first bound value.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use maitred_wire::CancelKey;
 
 use super::extended::{cut, is_well_formed};
+use super::notify::Ears;
 use super::statements::Left;
 
 /// What meets somebody who connects.
@@ -124,6 +125,7 @@ pub struct Session {
     /// What it says right behind the Ready of its login.
     pub breath: Vec<u8>,
     pub(super) left: Left,
+    pub(super) ears: Ears,
     /// How long `set_config` takes.
     pub slow_settings_us: u64,
     pub startup: BTreeMap<String, String>,
@@ -166,6 +168,7 @@ impl Session {
             version,
             breath: Vec::new(),
             left: Left::default(),
+            ears: Ears::default(),
             slow_settings_us: 0,
             startup: BTreeMap::new(),
             was_told_goodbye: false,
@@ -385,6 +388,7 @@ impl Session {
     fn ready(&mut self) {
         // Spec: since PostgreSQL 14 changed settings are told just before ReadyForQuery.
         self.report_settings();
+        self.send_heard();
         let state = [self.transaction];
         message(&mut self.buffered, b'Z', &state);
         self.flush();
@@ -555,8 +559,7 @@ impl Session {
     }
 
     /// An error: the job ends; after a simple query comes Ready, after others the wait for a Sync.
-    pub(super) fn fail_as(&mut self, now: u64, state: &[u8; 5], text: &str, routine: &str) {
-        let _ = now;
+    pub(super) fn fail_as(&mut self, _now: u64, state: &[u8; 5], text: &str, routine: &str) {
         error(&mut self.buffered, "ERROR", state, text, routine);
         if self.transaction != b'I' {
             self.transaction = b'E';

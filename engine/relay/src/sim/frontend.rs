@@ -22,6 +22,8 @@ pub enum Reply {
         hint: String,
     },
     CopyData(Vec<u8>),
+    /// Who said it, the channel, what.
+    Notification(u32, String, String),
     /// Any other, by its type.
     Other(char),
 }
@@ -38,6 +40,7 @@ impl Reply {
             Reply::Done(tag) => format!("C:{tag}"),
             Reply::Error { fatal: true, code, .. } => format!("F:{code}"),
             Reply::Error { code, .. } => format!("E:{code}"),
+            Reply::Notification(_, channel, payload) => format!("A:{channel}={payload}"),
             Reply::CopyData(bytes) => format!("d:{}", String::from_utf8_lossy(bytes)),
             Reply::Other(tag) => tag.to_string(),
         }
@@ -97,9 +100,14 @@ fn read(tag: u8, body: &[u8]) -> Reply {
                 hint: field('H'),
             }
         }
+        b'A' => {
+            let pid = u32::from_be_bytes([body[0], body[1], body[2], body[3]]);
+            let texts = texts(&body[4..]);
+            Reply::Notification(pid, texts[0].clone(), texts[1].clone())
+        }
         b'd' => Reply::CopyData(body.to_vec()),
-        b'1' | b'2' | b'3' | b'n' | b's' | b't' | b'c' | b'G' | b'H' | b'I' | b'N' | b'A' | b'T' | b'V'
-        | b'W' | b'v' => Reply::Other(tag as char),
+        b'1' | b'2' | b'3' | b'n' | b's' | b't' | b'c' | b'G' | b'H' | b'I' | b'N' | b'T' | b'V' | b'W'
+        | b'v' => Reply::Other(tag as char),
         _ => panic!("a client got a message of type {}", tag as char),
     }
 }

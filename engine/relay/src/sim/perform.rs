@@ -197,6 +197,7 @@ impl World {
 
     /// What a session has to say goes on its way.
     pub(super) fn collect(&mut self, line: usize) {
+        self.carry_words(line);
         let bytes = std::mem::take(&mut self.lines[line].session.out);
         for piece in self.pieces(bytes) {
             let entry = &mut self.lines[line];

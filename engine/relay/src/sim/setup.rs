@@ -3,8 +3,8 @@
 //! Only data. Used by `World` and by the scenarios in `tests`.
 
 use crate::snapshot::{
-    Address, Auth, AuthMethod, Database, Endpoint, Limits, Pinning, PoolMode, PoolOverrides, PoolSettings,
-    ServerTls, Snapshot, SslMode, User, WhenDown,
+    Address, Auth, AuthMethod, Database, Endpoint, Limits, ListenMode, Pinning, PoolMode, PoolOverrides,
+    PoolSettings, ServerTls, Snapshot, SslMode, User, WhenDown,
 };
 
 pub fn pool_settings(size: u32) -> PoolSettings {
@@ -19,6 +19,8 @@ pub fn pool_settings(size: u32) -> PoolSettings {
         when_down: WhenDown::Wait,
         pinning: Pinning::Allow,
         pin_timeout_ms: 0,
+        listen: ListenMode::Shared,
+        listen_buffer_bytes: 1 << 20,
         server_statements_bytes: 1 << 20,
         client_statements_bytes: 1 << 20,
         reset_query: "DISCARD ALL".into(),

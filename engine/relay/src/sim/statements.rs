@@ -85,6 +85,7 @@ impl Session {
                     self.settings = before;
                 }
                 self.transaction = b'I';
+                self.settle_ears(keeps);
                 self.done(if keeps { "COMMIT" } else { "ROLLBACK" });
             }
             "set" => {
@@ -125,9 +126,13 @@ impl Session {
                 self.prepared.clear();
                 self.left.prepared.clear();
                 self.left.locks = 0;
+                self.stop_listening();
                 self.settings = self.start.clone();
                 self.done("DISCARD ALL");
             }
+            "listen" => self.listen(rest, true),
+            "unlisten" => self.listen(rest, false),
+            "notify" => self.notify(rest),
             "notice" => {
                 error_as(&mut self.buffered, b'N', "NOTICE", b"00000", rest, "exec");
                 self.done("NOTICE");
@@ -175,6 +180,8 @@ impl Session {
                 for name in names {
                     self.three("statement", Some(&name), Some(&format!("prepare {name}")));
                 }
+            } else if literals[0] == "channel" {
+                self.channels().iter().for_each(|channel| self.three("channel", Some(channel), None));
             } else {
                 let is_left = match literals[0] {
                     "locks" => self.left.locks > 0,

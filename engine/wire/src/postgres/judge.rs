@@ -16,6 +16,16 @@ pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
     (!judge.found.is_empty()).then(|| Box::new(judge.found))
 }
 
+/// The first word of `text`, behind whatever brackets and comments.
+pub fn first_word(text: &[u8]) -> Option<&[u8]> {
+    let mut words = Words { rest: text };
+    std::iter::from_fn(|| words.next()).find_map(|token| match token {
+        Token::Symbol(b'(' | b';') => None,
+        Token::Word(word) => Some(Some(word)),
+        _ => Some(None),
+    })?
+}
+
 /// Is `text` one `PREPARE` and nothing else, so that it can be said again elsewhere?
 pub fn is_one_prepare(text: &[u8]) -> bool {
     let mut words = Words { rest: text };
@@ -175,12 +185,13 @@ impl<'a> Judge<'a> {
             b"select" | b"insert" | b"update" | b"delete" | b"with" | b"values" | b"table" | b"merge"
             | b"copy" | b"declare" | b"explain" | b"call" | b"create" => {}
             b"begin" | b"start" | b"commit" | b"end" | b"rollback" | b"abort" | b"savepoint" | b"release"
-            | b"show" | b"fetch" | b"move" | b"notify" | b"alter" | b"grant" | b"revoke" | b"comment"
-            | b"truncate" | b"vacuum" | b"analyze" | b"analyse" | b"reindex" | b"cluster" | b"refresh"
-            | b"lock" | b"import" | b"security" | b"checkpoint" | b"reassign" | b"repack" => {}
+            | b"show" | b"fetch" | b"move" | b"alter" | b"grant" | b"revoke" | b"comment" | b"truncate"
+            | b"vacuum" | b"analyze" | b"analyse" | b"reindex" | b"cluster" | b"refresh" | b"lock"
+            | b"import" | b"security" | b"checkpoint" | b"reassign" | b"repack" => {}
             b"set" => return self.set(),
             b"reset" => return self.reset(),
             b"discard" => self.found.ends.add(Traces::PROVABLE),
+            b"notify" => self.found.notifies = true,
             b"listen" => self.found.begins.add(Traces::LISTENS),
             b"unlisten" => self.found.ends.add(Traces::LISTENS),
             b"prepare" => return self.prepare(),
@@ -235,7 +246,12 @@ impl<'a> Judge<'a> {
     }
 
     fn system_name(&mut self, word: &[u8]) {
-        if starts(word, b"pg_temp") || is(word, b"pg_my_temp_schema") {
+        if is(word, b"pg_notify") {
+            self.found.notifies = true;
+        } else if is(word, b"pg_listening_channels") {
+            // Only asked for; but its server must listen to answer.
+            self.found.ends.add(Traces::LISTENS);
+        } else if starts(word, b"pg_temp") || is(word, b"pg_my_temp_schema") {
             self.found.begins.add(Traces::TEMPORARY);
         } else if starts(word, b"pg_advisory_unlock") {
             self.found.ends.add(Traces::LOCKS);
@@ -494,6 +510,9 @@ mod tests {
         assert_eq!(begins("prepare p as select 1"), Traces::PREPARED);
         assert_eq!(begins("load 'auto_explain'"), Traces::LOADED);
         assert_eq!(begins("frobnicate everything"), Traces::UNKNOWN);
+        assert!(of("notify a, 'b'").notifies && of("select pg_catalog.pg_notify('a', $1)").notifies);
+        assert!(!of("listen a").notifies);
+        assert_eq!(of("select * from pg_listening_channels()").ends, Traces::LISTENS);
         assert_eq!(of("select pg_advisory_unlock(1)").ends, Traces::LOCKS);
         assert_eq!(of("drop table t").ends, Traces::TEMPORARY);
         assert_eq!(of("close all").ends, Traces::CURSORS);

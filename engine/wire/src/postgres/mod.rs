@@ -7,6 +7,7 @@ pub mod handshake_in;
 pub mod handshake_out;
 pub mod intent;
 pub mod judge;
+pub mod notify;
 pub mod probe;
 pub mod progress;
 pub mod reply;

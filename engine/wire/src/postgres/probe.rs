@@ -10,7 +10,7 @@ use super::{frame, reply};
 use crate::effects::{Finding, Question, Traces};
 
 /// Each kind with the condition under which some of it is left.
-const CONDITIONS: [(Traces, &str, &str); 4] = [
+const CONDITIONS: [(Traces, &str, &str); 3] = [
     (
         Traces::LOCKS,
         "locks",
@@ -24,7 +24,6 @@ const CONDITIONS: [(Traces, &str, &str); 4] = [
          OR EXISTS(SELECT FROM pg_catalog.pg_type WHERE typnamespace=pg_catalog.pg_my_temp_schema())",
     ),
     (Traces::CURSORS, "cursors", "EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"),
-    (Traces::LISTENS, "listens", "EXISTS(SELECT FROM pg_catalog.pg_listening_channels())"),
 ];
 
 /// Ask `question`: one request with one `Ready`, whose rows `finding` reads.
@@ -38,6 +37,9 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
         if question.traces.has(kind) {
             part(&|sql| sql.push_str(&format!("'{word}',NULL,NULL WHERE {condition}")));
         }
+    }
+    if question.traces.has(Traces::LISTENS) {
+        part(&|sql| sql.push_str("'channel',c,NULL FROM pg_catalog.pg_listening_channels() c"));
     }
     if question.traces.has(Traces::PREPARED) {
         part(&|sql| {
@@ -75,7 +77,7 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
 /// Read one whole row of the answer.
 pub fn finding(message: &[u8]) -> Option<Finding> {
     let mut rest = message.get(frame::HEADER + 2..)?;
-    let mut column = || -> Option<Option<String>> {
+    let mut column = || -> Option<Option<&[u8]>> {
         let (length, after) = rest.split_first_chunk::<4>()?;
         let length = i32::from_be_bytes(*length);
         if length < 0 {
@@ -84,15 +86,24 @@ pub fn finding(message: &[u8]) -> Option<Finding> {
         }
         let (text, after) = after.split_at_checked(length as usize)?;
         rest = after;
-        Some(Some(String::from_utf8(text.to_vec()).ok()?))
+        Some(Some(text))
     };
     let (kind, name, value) = (column()??, column()?, column()?);
-    match kind.as_str() {
-        "set" => return Some(Finding::Setting(name?, value.unwrap_or_default())),
-        "statement" => return Some(Finding::Statement(name?, value?)),
+    // Why: in a session of another encoding it may be no text to us. It is there, and cannot be said again.
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec());
+    let pair = |make: fn(String, String) -> Finding| match (text(name?), text(value.unwrap_or_default())) {
+        (Ok(name), Ok(value)) => Some(make(name, value)),
+        _ => Some(Finding::Trace(Traces::UNKNOWN)),
+    };
+    match kind {
+        b"set" => return pair(Finding::Setting),
+        b"statement" => return value.and_then(|_| pair(Finding::Statement)),
+        b"channel" => {
+            return Some(text(name?).map_or(Finding::Trace(Traces::LISTENS), Finding::Channel));
+        }
         _ => {}
     }
-    let known = CONDITIONS.iter().find(|(_, word, _)| *word == kind)?;
+    let known = CONDITIONS.iter().find(|(_, word, _)| word.as_bytes() == kind)?;
     Some(Finding::Trace(known.0))
 }
 
@@ -133,7 +144,11 @@ mod tests {
         assert_eq!(row(&[Some("locks"), None, None]), Some(Finding::Trace(Traces::LOCKS)));
         let set = Finding::Setting("a.b".to_owned(), "x".to_owned());
         assert_eq!(row(&[Some("set"), Some("a.b"), Some("x")]), Some(set));
+        let channel = Finding::Channel("Jobs".to_owned());
+        assert_eq!(row(&[Some("channel"), Some("Jobs"), None]), Some(channel));
         assert_eq!(row(&[Some("other"), None, None]), None);
         assert_eq!(row(&[Some("set")]), None);
+        let foreign = b"D\0\0\0\x16\0\x03\0\0\0\x03set\0\0\0\x01a\0\0\0\x01\xe9";
+        assert_eq!(finding(foreign), Some(Finding::Trace(Traces::UNKNOWN)));
     }
 }

@@ -125,7 +125,7 @@ pub fn write_copy_fail(out: &mut Vec<u8>, reason: &str) {
     out.push(0);
 }
 
-fn head(out: &mut Vec<u8>, tag: u8, body_len: usize) {
+pub(super) fn head(out: &mut Vec<u8>, tag: u8, body_len: usize) {
     out.push(tag);
     out.extend_from_slice(&((body_len + 4) as u32).to_be_bytes());
 }
@@ -218,7 +218,7 @@ fn push_name(sql: &mut String, name: &str) {
     }
 }
 
-fn push_quoted(sql: &mut String, name: &str) {
+pub(super) fn push_quoted(sql: &mut String, name: &str) {
     sql.push('"');
     sql.push_str(&name.replace('"', "\"\""));
     sql.push('"');
