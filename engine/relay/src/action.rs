@@ -108,6 +108,11 @@ pub enum Mail {
         pool: Arc<PoolShared>,
         order: Order,
     },
+    /// Leave this database of this endpoint, where a server is idle.
+    Vacate {
+        endpoint: String,
+        database: String,
+    },
     FromHub {
         key: Arc<HubKey>,
         news: News,
@@ -257,6 +262,8 @@ pub enum ServerEnd {
     Evicted,
     Killed,
     Drained,
+    /// A statement wanted nobody else in its database.
+    Vacated,
     /// Its client left: one that had it alone, or in the middle of a message.
     ClientLeft,
 }
@@ -275,6 +282,7 @@ impl ServerEnd {
             ServerEnd::Evicted => "evicted",
             ServerEnd::Killed => "killed",
             ServerEnd::Drained => "drained",
+            ServerEnd::Vacated => "vacated",
             ServerEnd::ClientLeft => "client_left",
         }
     }

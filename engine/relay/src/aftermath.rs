@@ -157,7 +157,13 @@ impl Relay {
         }
         let server = self.servers.get_mut(id).expect("the caller holds it");
         match server.transaction {
-            Transaction::None => server.transaction_at = Time::NEVER,
+            Transaction::None => {
+                server.transaction_at = Time::NEVER;
+                // Why again: what others prepared meanwhile was understood as of before the commit.
+                if std::mem::take(&mut server.has_defined) {
+                    server.shared.definitions.fetch_add(1, std::sync::atomic::Ordering::AcqRel);
+                }
+            }
             _ if server.transaction_at == Time::NEVER => server.transaction_at = now,
             _ => {}
         }

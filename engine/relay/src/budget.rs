@@ -155,6 +155,8 @@ pub struct PoolShared {
     pub paused: AtomicBool,
     /// Servers opened before this moment are closed when free (RECONNECT, new credentials).
     pub stale_before: AtomicU64,
+    /// Counts what passed that may have changed what names stand for; shared by the database's pools.
+    pub definitions: Arc<AtomicU64>,
     /// Clear text was refused, and TLS is allowed.
     wants_tls: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
@@ -166,7 +168,7 @@ pub struct PoolShared {
 pub type Salted = (Vec<u8>, u32, [u8; 32]);
 
 impl PoolShared {
-    pub fn new(key: PoolKey, size: u32, workers: usize) -> Arc<PoolShared> {
+    pub fn new(key: PoolKey, size: u32, workers: usize, definitions: Arc<AtomicU64>) -> Arc<PoolShared> {
         let setting = format!("pool.size of \"{}\"", key.database);
         Arc::new(PoolShared {
             servers: Budget::new(setting, size),
@@ -183,6 +185,7 @@ impl PoolShared {
             rate_at: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             stale_before: AtomicU64::new(0),
+            definitions,
             wants_tls: AtomicBool::new(false),
             trouble: Mutex::new(None),
             welcome: Mutex::new(None),
@@ -208,10 +211,12 @@ impl PoolShared {
         Time(self.retry_at.load(Ordering::Acquire))
     }
 
-    /// Note a failed attempt: the next one not before a pause that doubles, with jitter.
+    /// Note a failed attempt: the next one not before a pause that doubles, with jitter. After a refusal it
+    /// does not grow: nobody waits through it, and whoever comes causes one more try.
     /// Returns the pause in milliseconds.
     pub fn note_failure(&self, now: Time, trouble: Trouble, first_ms: u64, most_ms: u64, dice: u64) -> u64 {
         let failures = self.failures.fetch_add(1, Ordering::AcqRel).min(20);
+        let failures = if trouble.lasting { 0 } else { failures };
         let pause = first_ms.max(1).saturating_mul(1 << failures).min(most_ms.max(first_ms).max(1));
         // Why: half to all of the pause, so that many proxies do not return in step.
         let pause = pause / 2 + dice % (pause / 2 + 1);
@@ -388,8 +393,14 @@ impl Shared {
     /// The shared part of a pool, made on first use.
     pub fn pool(&self, key: &PoolKey, size: u32) -> Arc<PoolShared> {
         let mut pools = self.pools.lock().expect("pools");
-        let pool =
-            pools.entry(key.clone()).or_insert_with(|| PoolShared::new(key.clone(), size, self.workers));
+        if !pools.contains_key(key) {
+            let is_sibling =
+                |of: &&Arc<PoolShared>| of.key.endpoint == key.endpoint && of.key.database == key.database;
+            let definitions = pools.values().find(is_sibling).map(|of| Arc::clone(&of.definitions));
+            let made = PoolShared::new(key.clone(), size, self.workers, definitions.unwrap_or_default());
+            pools.insert(key.clone(), made);
+        }
+        let pool = &pools[key];
         pool.servers.set_limit(size);
         pool.paused.store(self.is_paused(Some(&key.database)), Ordering::Release);
         Arc::clone(pool)
@@ -484,7 +495,7 @@ mod tests {
             endpoint: "e".into(),
             mode: PoolMode::Transaction,
         };
-        let pool = PoolShared::new(key, 1, 1);
+        let pool = PoolShared::new(key, 1, 1, Arc::default());
         let mut pauses = Vec::new();
         for _ in 0..8 {
             pauses.push(pool.note_failure(Time(0), Trouble::default(), 100, 1000, u64::MAX - 1));

@@ -12,7 +12,7 @@ use crate::answers::{Answer, Unit};
 use crate::client::{State, Step};
 use crate::ids::{ClientId, ServerId};
 use crate::snapshot::PoolMode;
-use crate::statements::Statement;
+use crate::statements::{Statement, Understood};
 use crate::Relay;
 
 impl Relay {
@@ -251,13 +251,16 @@ impl Relay {
         server.pending_names.push_back(parts.name.into());
         server.unsynced += 1;
         server.stop_recording();
-        if server.statements.has(key) {
+        // Why: whoever prepares anew means what the names stand for now.
+        let is_known = server.names.is_some() && server.statements.has(key);
+        if is_known && server.statements.understood(key) == Some(server.understands()) {
             server.owe(Answer::SayPrepared, true, now);
         } else {
+            server.forget_statement(key);
             self.make_room(to);
             let server = &mut self.servers[to];
             server.close_stale(key, now);
-            server.statements.insert(key, parts.definition.len());
+            server.statements.insert(key, parts.definition.len(), server.understands());
             server.owe(Answer::Prepared { key: Some(key), named: true }, true, now);
             dialect.write_prepare(&mut server.output, &key.server_name(), parts.definition);
             self.pools[pool.0 as usize].counters.server_parses += 1;
@@ -426,13 +429,19 @@ impl Relay {
     /// Have `statement` under its name on the server before what comes next.
     pub(crate) fn ensure_prepared(&mut self, to: ServerId, statement: &Arc<Statement>) {
         let now = self.now;
-        if self.servers[to].statements.has(statement.key) {
-            return;
+        let server = &mut self.servers[to];
+        if server.statements.has(statement.key) {
+            let is_same = |was: Understood| was.names.is_some() && was.names == server.names;
+            // Why not in its own lease: PostgreSQL itself sees to that.
+            if server.names.is_none() || server.statements.understood(statement.key).is_some_and(is_same) {
+                return;
+            }
+            server.forget_statement(statement.key);
         }
         self.make_room(to);
         let server = &mut self.servers[to];
         server.close_stale(statement.key, now);
-        server.statements.insert(statement.key, statement.definition.len());
+        server.statements.insert(statement.key, statement.definition.len(), server.understands());
         server.unsynced += 1;
         server.owe(Answer::Prepared { key: Some(statement.key), named: false }, false, now);
         server.dialect.write_prepare(&mut server.output, &statement.key.server_name(), &statement.definition);

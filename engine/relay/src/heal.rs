@@ -6,6 +6,7 @@
 //! old columns must get the database's own error, or it would misread the rows. Called by `client` and `server`.
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use maitred_wire::effects::Effects;
@@ -14,7 +15,7 @@ use maitred_wire::Transaction;
 use crate::answers::{Answer, Unit};
 use crate::ids::{ServerId, Time};
 use crate::server::{Server, State};
-use crate::statements::{Statement, StatementKey};
+use crate::statements::{Statement, StatementKey, Understood};
 use crate::Relay;
 
 /// Largest batch that is kept for a second try.
@@ -80,6 +81,19 @@ impl Server {
         }
     }
 
+    /// What is prepared now is understood so.
+    pub fn understands(&self) -> Understood {
+        Understood { epoch: self.shared.definitions.load(Ordering::Acquire), names: self.names }
+    }
+
+    /// What it has under this name means something else by now: it is closed before it is prepared again.
+    pub fn forget_statement(&mut self, key: StatementKey) {
+        if self.statements.has(key) {
+            self.statements.remove(key);
+            self.stale.push(key);
+        }
+    }
+
     /// Is the whole kept batch, and nothing else, what the server owes?
     fn may_replay(&self, must_describe: bool) -> bool {
         let answers = &self.replay.answers;
@@ -115,7 +129,7 @@ impl Relay {
         server.pending_names.clear();
         server.owe(Answer::Ready(Unit::Sync), false, now);
         server.close_stale(key, now);
-        server.statements.insert(key, statement.definition.len());
+        server.statements.insert(key, statement.definition.len(), server.understands());
         server.owe(Answer::Prepared { key: Some(key), named: false }, false, now);
         server.dialect.write_prepare(&mut server.output, &key.server_name(), &statement.definition);
         server.output.extend_from_slice(&replay.bytes);

@@ -339,6 +339,12 @@ impl Relay {
         is_gone.then_some(ServerEnd::Reconfigured)
     }
 
+    /// The listening server of a database, if nobody listens there.
+    pub(crate) fn unused_hub(&self, endpoint: &str, database: &str) -> Option<ServerId> {
+        let key = HubKey { endpoint: endpoint.to_owned(), database: database.to_owned() };
+        self.hubs.get(&key).filter(|hub| hub.channels.is_empty()).and_then(|hub| hub.server)
+    }
+
     /// Channels that are listened to from here.
     pub(crate) fn channel_count(&self) -> usize {
         self.hubs.values().map(|hub| hub.channels.len()).sum()

@@ -255,6 +255,7 @@ impl Relay {
                 self.end_client(requester, action::ClientEnd::CancelRequest, None);
             }
             Mail::ToHub { key, pool, order } => self.hub_order(&key, &pool, order),
+            Mail::Vacate { endpoint, database } => self.leave_database(&endpoint, &database),
             Mail::FromHub { key, news } => self.hub_news(&key, news),
         }
     }

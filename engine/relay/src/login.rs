@@ -356,6 +356,7 @@ impl Relay {
         if let State::Welcome(login) = &mut self.clients[id].state {
             login.deadline = login.deadline.min(now.after_ms(queue_timeout_ms));
         }
+        self.clients[id].asked_at = now;
         self.pools[at.0 as usize].welcome_waiters.push(id);
         self.want_server(at);
         self.send_away_if_hopeless(at);
@@ -379,6 +380,7 @@ impl Relay {
         client.settings = Arc::clone(&own);
         client.own_settings = Arc::clone(&own);
         client.state = State::Idle;
+        client.asked_at = Time::NEVER;
         client.idle_since = self.now;
         self.pools[self.clients[id].pool.0 as usize].counters.logins += 1;
         self.say_welcome(id, &welcome.settings, Some(&own));

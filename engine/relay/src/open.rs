@@ -411,19 +411,30 @@ impl Relay {
 
     /// If waiting will not help, tell those who wait what is wrong.
     pub(crate) fn send_away_if_hopeless(&mut self, at: PoolId) {
-        let Some(complaint) = self.down_complaint(at) else { return };
+        if self.down_complaint(at, Time(0)).is_none() {
+            return;
+        }
         for client in std::mem::take(&mut self.pools[at.0 as usize].welcome_waiters) {
-            self.end_client(
-                client,
-                ClientEnd::ServerLost,
-                Some(Complaint { fatal: true, ..complaint.clone() }),
-            );
+            let since = self.clients.get(client).map_or(Time(0), |client| client.asked_at);
+            match self.down_complaint(at, since) {
+                None => self.pools[at.0 as usize].welcome_waiters.push(client),
+                Some(complaint) => {
+                    let complaint = Complaint { fatal: true, ..complaint };
+                    self.end_client(client, ClientEnd::ServerLost, Some(complaint));
+                }
+            }
         }
         let waiters = std::mem::take(&mut self.pools[at.0 as usize].waiters);
         for (client, since) in waiters {
-            if self.clients.get(client).is_some_and(|client| client.is_waiting_since(since)) {
-                self.leave_queue(client);
-                self.fail_pending(client, complaint.clone());
+            if !self.clients.get(client).is_some_and(|client| client.is_waiting_since(since)) {
+                continue;
+            }
+            match self.down_complaint(at, since) {
+                None => self.pools[at.0 as usize].waiters.push_back((client, since)),
+                Some(complaint) => {
+                    self.leave_queue(client);
+                    self.fail_pending(client, complaint);
+                }
             }
         }
         self.publish_share(at);

@@ -153,7 +153,7 @@ impl Relay {
             pool.counters.queue_refusals += 1;
             return Lent::Refused(self.queue_full(at, limit));
         }
-        if let Some(complaint) = self.down_complaint(at) {
+        if let Some(complaint) = self.down_complaint(at, now) {
             self.open_server(at);
             return Lent::Refused(complaint);
         }
@@ -167,14 +167,18 @@ impl Relay {
         Lent::Queued
     }
 
-    /// The complaint with which waiters are sent away now, if the endpoint is known not to serve.
-    pub(crate) fn down_complaint(&self, at: PoolId) -> Option<Complaint> {
+    /// The complaint with which those who have waited since `since` are sent away now, if the endpoint is
+    /// known not to serve.
+    ///
+    /// Why since: a refusal says nothing of later tries; the database or the role may have been made by now.
+    pub(crate) fn down_complaint(&self, at: PoolId, since: Time) -> Option<Complaint> {
         let pool = &self.pools[at.0 as usize];
         if !pool.shared.is_failing() {
             return None;
         }
         let trouble = pool.shared.trouble()?;
-        let is_hopeless = trouble.lasting || pool.route.settings.when_down == WhenDown::Fail;
+        let is_hopeless =
+            trouble.lasting && since <= trouble.at || pool.route.settings.when_down == WhenDown::Fail;
         // Why: servers that are open still serve, whatever a new login met.
         let has_open = pool.shared.servers.used() > u32::from(pool.shared.is_opening());
         (is_hopeless && !has_open).then(|| self.unreachable(at))
@@ -244,6 +248,7 @@ impl Relay {
         server.waited_us = waited_us;
         server.leases += 1;
         client.state = client::State::Leased(server_id);
+        server.names = Some(client.settings.meaning(server.dialect.naming_settings()));
         self.pools[server.pool.0 as usize].counters.note_lease(waited_us);
         self.adjust(server_id, client_id);
     }

@@ -85,6 +85,10 @@ pub struct Server {
     pub statements: ServerStatements,
     /// Settings beyond a fresh server's.
     pub settings: Arc<Settings>,
+    /// Stands for those of them that say what names in statements mean; None: its client may have changed them.
+    pub names: Option<u64>,
+    /// Its client's transaction may have changed what names stand for, for everybody.
+    pub has_defined: bool,
 
     /// The beginning of a message that must be whole.
     pub input: Vec<u8>,

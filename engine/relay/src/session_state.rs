@@ -4,7 +4,7 @@
 //! by `pool` when a server is chosen and by `server` when one is lent or reports a change.
 
 use std::collections::HashSet;
-use std::hash::Hash;
+use std::hash::{DefaultHasher, Hash, Hasher as _};
 use std::sync::Arc;
 
 /// Names and values, ordered by name; names compare without case, as databases do.
@@ -26,6 +26,25 @@ impl Settings {
 
     pub fn value(&self, name: &str) -> Option<&str> {
         self.place(name).ok().map(|at| &*self.0[at].1)
+    }
+
+    /// A number that is the same for those who have the same values of `names`.
+    pub fn meaning(&self, names: &[&str]) -> u64 {
+        if self.is_empty() {
+            return 0;
+        }
+        let mut hasher = DefaultHasher::new();
+        let mut is_any = false;
+        for name in names {
+            let value = self.value(name);
+            is_any |= value.is_some();
+            value.hash(&mut hasher);
+        }
+        if is_any {
+            hasher.finish()
+        } else {
+            0
+        }
     }
 
     /// Set a value; true if that changed anything.

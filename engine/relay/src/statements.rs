@@ -125,10 +125,20 @@ fn cost(name: &[u8], statement: &Statement) -> u64 {
     (name.len() + statement.definition.len()) as u64 + OVERHEAD_BYTES
 }
 
+/// When and how a definition was understood: what names in it stand for may be something else since, or
+/// in another session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Understood {
+    /// Count of definitions that changed something in the database, as of then.
+    pub epoch: u64,
+    /// Of the settings that say what names stand for; None: not known.
+    pub names: Option<u64>,
+}
+
 /// The statements that are prepared on one server, least recently used first to go.
 #[derive(Debug)]
 pub struct ServerStatements {
-    prepared: LruCache<StatementKey, u64>,
+    prepared: LruCache<StatementKey, (u64, Understood)>,
     bytes: u64,
     /// The definition that the server's unnamed statement has.
     pub unnamed: Option<StatementKey>,
@@ -154,17 +164,22 @@ impl ServerStatements {
         self.prepared.get(&key).is_some()
     }
 
+    /// How it was understood there.
+    pub fn understood(&self, key: StatementKey) -> Option<Understood> {
+        self.prepared.peek(&key).map(|(_, understood)| *understood)
+    }
+
     /// Note that it is prepared there, or will be when what was sent is carried out.
-    pub fn insert(&mut self, key: StatementKey, definition_len: usize) {
+    pub fn insert(&mut self, key: StatementKey, definition_len: usize, understood: Understood) {
         let cost = definition_len as u64 + OVERHEAD_BYTES;
         self.bytes += cost;
-        if let Some(old) = self.prepared.put(key, cost) {
+        if let Some((old, _)) = self.prepared.put(key, (cost, understood)) {
             self.bytes -= old;
         }
     }
 
     pub fn remove(&mut self, key: StatementKey) {
-        if let Some(cost) = self.prepared.pop(&key) {
+        if let Some((cost, _)) = self.prepared.pop(&key) {
             self.bytes -= cost;
         }
     }
@@ -174,7 +189,7 @@ impl ServerStatements {
         if self.bytes <= limit_bytes || self.prepared.len() <= 1 {
             return None;
         }
-        let (key, cost) = self.prepared.pop_lru()?;
+        let (key, (cost, _)) = self.prepared.pop_lru()?;
         self.bytes -= cost;
         Some(key)
     }
@@ -209,7 +224,7 @@ mod tests {
         let keys: Vec<_> = (0..10u8).map(|number| hasher.key(&[number])).collect();
         let mut server = ServerStatements::default();
         for key in &keys {
-            server.insert(*key, 100);
+            server.insert(*key, 100, Understood::default());
         }
         assert!(server.has(keys[0]));
         let mut dropped = Vec::new();

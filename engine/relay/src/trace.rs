@@ -11,6 +11,7 @@
 //! proven gone. Guesses nothing and reads no text itself. Called by `forward` and `pool`, by `server` for
 //! rows, by `departure` when the client leaves.
 
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use maitred_wire::effects::{Effects, Finding, Question, Traces};
@@ -147,7 +148,6 @@ impl Relay {
     pub(crate) fn suspect(&mut self, id: ServerId, effects: &Effects, text: &[u8]) -> Result<(), Complaint> {
         let now = self.now;
         let server = &self.servers[id];
-        let settings = &self.pools[server.pool.0 as usize].route.settings;
         let mut effects = effects.clone();
         if std::mem::take(&mut effects.notifies) {
             if let Some((id, client)) = server.client().and_then(|id| Some((id, self.clients.get(id)?))) {
@@ -155,6 +155,26 @@ impl Relay {
                 self.shared.note_notifier(&server.shared.key.endpoint, server.key.pid, known_as);
             }
         }
+        let touched = &effects.settings;
+        let is_name = |name: &Box<str>| {
+            server.dialect.naming_settings().iter().any(|naming| naming.eq_ignore_ascii_case(name))
+        };
+        let may_rename =
+            touched.unnamed || touched.reset_all || touched.set.iter().chain(&touched.reset).any(is_name);
+        let has_defined = std::mem::take(&mut effects.defines);
+        for database in std::mem::take(&mut effects.vacates) {
+            self.vacate(id, &database);
+        }
+        let server = &mut self.servers[id];
+        if may_rename {
+            server.names = None;
+        }
+        if has_defined {
+            server.has_defined = true;
+            server.shared.definitions.fetch_add(1, Ordering::AcqRel);
+        }
+        let server = &self.servers[id];
+        let settings = &self.pools[server.pool.0 as usize].route.settings;
         if settings.mode == PoolMode::Session {
             // The session is the client's own; but what a reset brings back it would not know.
             if effects.settings.reset.is_empty() && !effects.settings.reset_all {

@@ -188,6 +188,8 @@ impl Server {
             copy: None,
             statements: Default::default(),
             settings,
+            names: None,
+            has_defined: false,
             input: Vec::new(),
             passing: 0,
             passing_shown: false,

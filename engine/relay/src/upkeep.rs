@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 
 use maitred_wire::{Code, Complaint};
 
-use crate::action::{ClientEnd, ServerEnd};
+use crate::action::{ClientEnd, Mail, ServerEnd};
 use crate::client::State as ClientState;
-use crate::ids::{ClientId, PoolId, ServerId, Time};
+use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
+use crate::pool::Pool;
 use crate::server::State;
 use crate::Relay;
 
@@ -314,6 +315,31 @@ impl Relay {
             self.end_client(id, ClientEnd::IdleTimeout, Some(complaint));
         }
         self.idle_round_at
+    }
+
+    /// The client of server `id` wants nobody else in `database` of its endpoint: we leave, where we are idle.
+    ///
+    /// Spec: PostgreSQL waits up to five seconds for others to leave.
+    pub(crate) fn vacate(&mut self, id: ServerId, database: &str) {
+        let endpoint = self.servers[id].shared.key.endpoint.clone();
+        for worker in 0..self.shared.workers as u16 {
+            let mail = Mail::Vacate { endpoint: endpoint.clone(), database: database.to_owned() };
+            self.post(WorkerId(worker), mail);
+        }
+    }
+
+    /// Close what is idle in `database` of `endpoint`.
+    pub(crate) fn leave_database(&mut self, endpoint: &str, database: &str) {
+        let is_there =
+            |pool: &Pool| pool.shared.key.endpoint == endpoint && pool.route.remote_database == database;
+        let pools = self.pools.iter().filter(|pool| is_there(pool));
+        for id in pools.flat_map(|pool| pool.idle.clone()).collect::<Vec<_>>() {
+            self.take_idle(self.servers[id].pool, id);
+            self.lose_server(id, ServerEnd::Vacated);
+        }
+        if let Some(id) = self.unused_hub(endpoint, database) {
+            self.lose_server(id, ServerEnd::Vacated);
+        }
     }
 
     /// Why a free server should not be lent again; None: it is good.

@@ -294,6 +294,23 @@ fn lasting_refusals_are_told_at_once_and_passing_ones_are_waited_for() {
 }
 
 #[test]
+fn a_newcomer_is_told_of_a_try_of_its_own_and_not_of_an_older_one() {
+    let mut world = World::new(snapshot(1));
+    world.doors.insert("db1".into(), Door::Refuse(*b"3D000", "database does not exist".into()));
+    for _ in 0..5 {
+        let client = world.arrive(0, "ann", "shop");
+        world.run_for(200_000);
+        assert!(world.clients[client].is_closed);
+    }
+    assert_eq!(world.attempts.len(), 5);
+    world.doors.clear();
+    let client = world.arrive(0, "ann", "shop");
+    world.run_for(200_000);
+    assert!(world.is_ready(client) && !world.clients[client].is_closed);
+    world.everybody_leaves();
+}
+
+#[test]
 fn known_to_be_down_fails_at_once_where_that_is_configured() {
     let mut config = snapshot(1);
     config.databases[0].pool.when_down = WhenDown::Fail;

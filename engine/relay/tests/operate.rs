@@ -258,3 +258,26 @@ fn a_drain_ends_a_pipeline_between_two_transactions() {
     assert!(world.clients[client].is_closed);
     world.everybody_leaves();
 }
+
+#[test]
+fn idle_servers_leave_a_database_that_is_to_be_dropped() {
+    let mut config = snapshot(5);
+    config.databases.push(maitred_relay::sim::setup::database("other", 0, 5));
+    for workers in 1..=2 {
+        let mut world = World::with_workers(config.clone(), workers, 1);
+        let clients = [world.login(0), world.login(workers - 1)];
+        for client in clients {
+            world.send(client, &query("sleep 1000 x"));
+        }
+        world.run_for(1_000_000);
+        assert_eq!(world.sessions(), 2);
+        let admin = world.login_as(0, "ann", "other");
+        world.query(admin, "drop database shop");
+        world.run_for(10_000);
+        assert_eq!(world.sessions(), 1);
+        // Who is still here is served anew.
+        world.take(clients[0]);
+        assert_eq!(world.query(clients[0], "select 1"), "T D:1 C:SELECT 1 Z:I");
+        world.everybody_leaves();
+    }
+}

@@ -318,3 +318,42 @@ fn statements_made_by_sql_work_on_the_server_where_they_are() {
     }
     world.everybody_leaves();
 }
+
+#[test]
+fn whoever_prepares_anew_after_a_definition_gets_what_it_means_now() {
+    let mut world = World::new(snapshot(1));
+    let (one, two, three) = (world.login(0), world.login(0), world.login(0));
+    assert_eq!(prepare(&mut world, one, "s", "select 1"), "1 Z:I");
+    // In its transaction the change is its own; for the others it happens at the end.
+    world.query(two, "begin");
+    world.query(two, "alter t");
+    world.query(two, "commit");
+    world.version += 1;
+    assert_eq!(prepare(&mut world, three, "t", "select 1"), "1 Z:I");
+    let batch = [bind("", "t", &[]), describe('P', ""), execute("", 0), sync()].concat();
+    assert_eq!(world.ask(three, &batch), "2 T D:1 C:SELECT 1 Z:I");
+    let parses =
+        |world: &mut World| world.with(0, |relay, now| relay.report(now, false)).stats[0].server_parses;
+    assert_eq!(parses(&mut world), 2);
+    // And without a definition between them, once is enough.
+    assert_eq!(prepare(&mut world, two, "u", "select 1"), "1 Z:I");
+    assert_eq!(parses(&mut world), 2);
+    world.everybody_leaves();
+}
+
+#[test]
+fn equal_texts_under_different_search_paths_are_different_statements() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    let parses =
+        |world: &mut World| world.with(0, |relay, now| relay.report(now, false)).stats[0].server_parses;
+    assert_eq!(world.query(two, "set search_path=other"), "C:SET Z:I");
+    for (round, client) in [one, one, two, two, one].into_iter().enumerate() {
+        if round < 1 || round == 2 {
+            assert_eq!(prepare(&mut world, client, "s", "select 1"), "1 Z:I");
+        }
+        assert_eq!(world.ask(client, &run_prepared("s", &[])), "2 D:1 C:SELECT 1 Z:I");
+    }
+    assert_eq!(parses(&mut world), 3, "anew with each change of the path");
+    world.everybody_leaves();
+}

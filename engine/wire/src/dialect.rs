@@ -193,6 +193,13 @@ impl Dialect {
         ask!(self, notify::STOP)
     }
 
+    /// Settings that say what names in statements stand for.
+    pub fn naming_settings(self) -> &'static [&'static str] {
+        match self {
+            Dialect::Postgres => &["search_path", "role", "session_authorization"],
+        }
+    }
+
     /// The setting that says in which encoding a client is spoken to.
     pub fn encoding_setting(self) -> &'static str {
         match self {

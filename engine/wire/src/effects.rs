@@ -100,17 +100,26 @@ pub struct Effects {
     pub settings: Touched,
     /// Says something to those who listen. Nothing of it stays in the session.
     pub notifies: bool,
+    /// May change what names in statements stand for, for everybody.
+    pub defines: bool,
+    /// Wants nobody else in these databases.
+    pub vacates: Vec<Box<str>>,
 }
 
 impl Effects {
     pub fn is_empty(&self) -> bool {
-        self.begins.is_empty() && self.ends.is_empty() && self.settings.is_empty() && !self.notifies
+        self.begins.is_empty()
+            && self.ends.is_empty()
+            && self.settings.is_empty()
+            && !self.notifies
+            && !self.defines
+            && self.vacates.is_empty()
     }
 
     /// Whatever can be asked for afterwards, because the text says nothing.
     pub fn anything() -> Effects {
         let settings = Touched { unnamed: true, ..Touched::default() };
-        Effects { begins: Traces::PROVABLE, ends: Traces::NONE, settings, notifies: false }
+        Effects { begins: Traces::PROVABLE, settings, ..Effects::default() }
     }
 
     /// What the text says outright that it leaves and that cannot be carried; nothing, where it says nothing.
@@ -126,6 +135,8 @@ impl Effects {
         self.ends.add(other.ends);
         self.settings.add(&other.settings);
         self.notifies |= other.notifies;
+        self.defines |= other.defines;
+        self.vacates.extend_from_slice(&other.vacates);
     }
 }
 

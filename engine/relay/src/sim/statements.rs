@@ -133,6 +133,7 @@ impl Session {
             "listen" => self.listen(rest, true),
             "unlisten" => self.listen(rest, false),
             "notify" => self.notify(rest),
+            "alter" => self.done("ALTER"),
             "notice" => {
                 error_as(&mut self.buffered, b'N', "NOTICE", b"00000", rest, "exec");
                 self.done("NOTICE");

@@ -183,11 +183,13 @@ impl<'a> Judge<'a> {
         };
         match first {
             b"select" | b"insert" | b"update" | b"delete" | b"with" | b"values" | b"table" | b"merge"
-            | b"copy" | b"declare" | b"explain" | b"call" | b"create" => {}
+            | b"copy" | b"declare" | b"explain" => {}
+            b"create" | b"alter" => self.define(word),
+            b"call" | b"import" => self.found.defines = true,
             b"begin" | b"start" | b"commit" | b"end" | b"rollback" | b"abort" | b"savepoint" | b"release"
-            | b"show" | b"fetch" | b"move" | b"alter" | b"grant" | b"revoke" | b"comment" | b"truncate"
-            | b"vacuum" | b"analyze" | b"analyse" | b"reindex" | b"cluster" | b"refresh" | b"lock"
-            | b"import" | b"security" | b"checkpoint" | b"reassign" | b"repack" => {}
+            | b"show" | b"fetch" | b"move" | b"grant" | b"revoke" | b"comment" | b"truncate" | b"vacuum"
+            | b"analyze" | b"analyse" | b"reindex" | b"cluster" | b"refresh" | b"lock" | b"security"
+            | b"checkpoint" | b"reassign" | b"repack" => {}
             b"set" => return self.set(),
             b"reset" => return self.reset(),
             b"discard" => self.found.ends.add(Traces::PROVABLE),
@@ -199,7 +201,10 @@ impl<'a> Judge<'a> {
             // Why: what it runs was judged when it was prepared, perhaps long ago.
             b"execute" => self.found.add(&Effects::anything()),
             b"close" => self.found.ends.add(Traces::CURSORS),
-            b"drop" => self.found.ends.add(Traces::TEMPORARY),
+            b"drop" => {
+                self.found.ends.add(Traces::TEMPORARY);
+                self.define(word);
+            }
             b"load" => self.found.begins.add(Traces::LOADED),
             b"do" => return self.block(),
             _ => self.found.begins.add(Traces::UNKNOWN),
@@ -258,6 +263,39 @@ impl<'a> Judge<'a> {
         } else if starts(word, b"pg_advisory_lock") || starts(word, b"pg_try_advisory_lock") {
             self.found.begins.add(Traces::LOCKS);
         }
+    }
+
+    /// `CREATE`, `ALTER` or `DROP`, which `first` says; looks ahead only.
+    ///
+    /// Spec: DROP DATABASE, ALTER DATABASE … RENAME and SET TABLESPACE and the template of CREATE DATABASE
+    /// want nobody else in that database.
+    fn define(&mut self, first: &[u8]) {
+        self.found.defines = true;
+        let mut ahead = Words { rest: self.words.rest };
+        let mut next = || loop {
+            match ahead.next() {
+                Some(Token::Word(word)) => return Some(word),
+                Some(Token::Symbol(b'=')) => {}
+                _ => return None,
+            }
+        };
+        if !next().is_some_and(|word| is(word, b"database")) {
+            return;
+        }
+        let Some(mut name) = next() else { return };
+        if is(first, b"drop") && is(name, b"if") {
+            next();
+            name = next().unwrap_or(name);
+        }
+        let mut rest = std::iter::from_fn(next);
+        let vacated = if is(first, b"drop") {
+            Some(name)
+        } else if is(first, b"alter") {
+            rest.any(|word| is(word, b"rename") || is(word, b"tablespace")).then_some(name)
+        } else {
+            Some(rest.find(|word| is(word, b"template")).and_then(|_| rest.next()).unwrap_or(b"template1"))
+        };
+        self.found.vacates.extend(vacated.map(|name| unquoted(name).into()));
     }
 
     /// `set_config('name', value, is_local)`.
@@ -399,6 +437,8 @@ impl<'a> Judge<'a> {
                     if is(word, b"set") || is(word, b"reset") || is(word, b"listen") || is(word, b"load") {
                         inner.found.add(&Effects::anything());
                     }
+                    let defining: [&[u8]; 4] = [b"create", b"alter", b"drop", b"execute"];
+                    inner.found.defines |= defining.iter().any(|name| is(word, name));
                     inner.word(word, previous);
                     previous = word;
                 }
@@ -460,8 +500,6 @@ mod tests {
             "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE",
             "select set_config('a.b', $1, true)",
             "select pg_advisory_xact_lock(5), pg_try_advisory_xact_lock(6)",
-            "create table t (temp int, hold text); alter table t add set_config_x int",
-            "create function f() returns void language sql as $$ select pg_advisory_lock(1) $$",
             "prepare transaction 'x'; commit prepared 'x'",
             "explain select 1",
             "",
@@ -520,6 +558,29 @@ mod tests {
     }
 
     #[test]
+    fn definitions_are_seen_and_who_must_leave_for_them() {
+        let defines = Effects { defines: true, ..Effects::default() };
+        for text in [
+            "create table t (temp int, hold text); alter table t add set_config_x int",
+            "create function f() returns void language sql as $$ select pg_advisory_lock(1) $$",
+            "call f()",
+            "do $$ begin create table t (); end $$",
+        ] {
+            assert_eq!(of(text), defines, "{text}");
+        }
+        assert!(of("drop table t").defines && of("do $$ begin execute 'x'; end $$").defines);
+        assert!(!of("execute p").defines);
+        let vacates = |text: &str| of(text).vacates.join(",");
+        assert_eq!(vacates("drop database Shop; select 1"), "shop");
+        assert_eq!(vacates("DROP DATABASE IF EXISTS \"Shop\" (force)"), "Shop");
+        assert_eq!(vacates("alter database shop rename to store"), "shop");
+        assert_eq!(vacates("alter database shop set work_mem = '1MB'"), "");
+        assert_eq!(vacates("create database shop"), "template1");
+        assert_eq!(vacates("create database shop owner app template = store"), "store");
+        assert_eq!(vacates("drop table database"), "");
+    }
+
+    #[test]
     fn a_prepare_alone_can_be_said_again() {
         assert!(is_one_prepare(b"prepare p as select ';', 1"));
         assert!(is_one_prepare(b" PREPARE p (int) AS SELECT $1 ; ; -- end"));
@@ -543,7 +604,8 @@ mod tests {
         assert_eq!(effects(b"do $$ begin perform 1; end $$"), None);
         assert_eq!(of("do $x$ begin perform pg_advisory_lock(1); end $x$").begins, Traces::LOCKS);
         assert_eq!(of("do $$ begin set work_mem = '1MB'; end $$"), Effects::anything());
-        assert_eq!(of("do 'begin execute ''x''; end'"), Effects::anything());
+        let anything = Effects { defines: true, ..Effects::anything() };
+        assert_eq!(of("do 'begin execute ''x''; end'"), anything);
         assert_eq!(of("explain analyze execute p(1)"), Effects::anything());
     }
 }
