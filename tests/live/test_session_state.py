@@ -153,6 +153,26 @@ def test_what_a_client_leaves_is_gone_for_the_next(maitred: Maitred, reason: str
         assert two.value(count) == "0"
 
 
+def test_the_number_of_the_process_is_its_clients_once_told(
+    make_maitred: Callable[..., Maitred], postgres: Postgres
+) -> None:
+    maitred = make_maitred({"pool": {"size": 2, "pin_ignore": []}})
+    with maitred.wire() as one, maitred.wire() as two, maitred.wire() as three:
+        pid = one.value("select pg_backend_pid()")
+        assert pins(maitred) == ["backend pid"]
+        assert two.value("select pid <> pg_backend_pid() from (values (1)) as v (pid)") == "t"
+        three.query("begin")
+        assert one.value("select pg_backend_pid()") == pid
+        three.query("rollback")
+        one.query("discard all")
+        assert pins(maitred) == []
+        pid = one.value("select 'now ' || pg_backend_pid()").removeprefix("now ")
+        assert pins(maitred) == ["backend pid"]
+    eventually(lambda: pins(maitred) == [])
+    alive = f"select count(*) from pg_stat_activity where pid = {pid}"
+    assert postgres.rows(alive) == [("1",)], "its server is used further"
+
+
 def test_statements_of_sql_keep_their_names_in_each_client(maitred: Maitred) -> None:
     with maitred.wire() as one, maitred.wire() as two:
         one.query("prepare p (int) as select 'one', $1 -- with a comment")

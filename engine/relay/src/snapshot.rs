@@ -5,6 +5,7 @@
 //! All times are milliseconds, 0 meaning "off" unless said otherwise; all counts 0 mean "no limit"
 //! unless said otherwise. Units, defaults and sentences are in `src/maitred/config/schema.py`.
 
+use maitred_wire::effects::Traces;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -192,6 +193,9 @@ pub struct PoolSettings {
     /// Bytes of prepared statement text one client may hold.
     pub client_statements_bytes: u64,
     pub pinning: Pinning,
+    /// Kinds of state that pin nobody, of those that nobody else can meet.
+    #[serde(deserialize_with = "kinds")]
+    pub pin_ignore: Traces,
     /// A pinned client that asks nothing for so long is closed. 0: never.
     pub pin_timeout_ms: u64,
     pub listen: ListenMode,
@@ -199,6 +203,16 @@ pub struct PoolSettings {
     pub listen_buffer_bytes: u64,
     /// Run before a server changes hands in session mode; "" runs nothing.
     pub reset_query: String,
+}
+
+/// Kinds of session state by the words that operators know them by.
+fn kinds<'de, D: serde::Deserializer<'de>>(words: D) -> Result<Traces, D::Error> {
+    let mut kinds = Traces::NONE;
+    for word in Vec::<String>::deserialize(words)? {
+        let unknown = || serde::de::Error::custom(format!("no kind of session state is called {word:?}"));
+        kinds.add(Traces::named(&word).ok_or_else(unknown)?);
+    }
+    Ok(kinds)
 }
 
 /// What a user sets differently; None keeps the database's setting.
@@ -312,6 +326,7 @@ impl PoolSettings {
             server_statements_bytes: 0,
             client_statements_bytes: 0,
             pinning: Pinning::Allow,
+            pin_ignore: Traces::NONE,
             pin_timeout_ms: 0,
             listen: ListenMode::Shared,
             listen_buffer_bytes: 0,

@@ -115,7 +115,7 @@ impl Server {
     /// All that can be undone in the session was, by its client's wish.
     pub(crate) fn note_discarded(&mut self) {
         if let Some(trace) = &mut self.trace {
-            trace.pins = trace.pins.without(Traces::PROVABLE);
+            trace.pins = trace.pins.without(Traces::UNDONE);
             // What was set before has gone with the rest, and what its client began with is due again.
             trace.pending.settings.reset_all |= !trace.pending.settings.is_empty();
         }
@@ -161,6 +161,11 @@ impl Relay {
                 return Ok(());
             }
             effects = Effects { settings: effects.settings, ..Effects::default() };
+        }
+        effects.begins = effects.begins.without(settings.pin_ignore);
+        if settings.pinning == Pinning::Refuse {
+            // Why no error: nobody else is kept from anything, or shown anything, by what is private.
+            effects.begins = effects.begins.without(Traces::PRIVATE);
         }
         let fresh = server.shared.welcome();
         effects.settings.set.retain(|name| !is_reported(server.dialect, fresh.as_deref(), name));
@@ -445,9 +450,10 @@ impl Relay {
     pub(crate) fn forget_trace(&mut self, id: ServerId) -> bool {
         let server = &mut self.servers[id];
         let Some(trace) = server.trace.take() else { return true };
-        server.must_reset = true;
-        let mut lasting = trace.pins;
-        lasting.add(trace.pending.begins);
-        lasting.without(Traces::PROVABLE).is_empty()
+        let mut left = trace.pins;
+        left.add(trace.pending.begins);
+        let is_touched = trace.asked.is_some() || !trace.pending.settings.is_empty();
+        server.must_reset |= is_touched || !left.without(Traces::PRIVATE).is_empty();
+        left.without(Traces::UNDONE).is_empty()
     }
 }

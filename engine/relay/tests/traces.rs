@@ -6,6 +6,7 @@ use maitred_relay::sim::frontend::{bind, execute, parse, query, sync};
 use maitred_relay::sim::setup::snapshot;
 use maitred_relay::sim::World;
 use maitred_relay::snapshot::Pinning;
+use maitred_wire::effects::Traces;
 
 fn pins(world: &mut World) -> Vec<String> {
     let rows = world.with(0, |relay, now| relay.report(now, true)).pins;
@@ -211,4 +212,57 @@ fn an_error_of_ours_leaves_a_pinned_client_its_server() {
     let two = world.login(0);
     assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
     world.everybody_leaves();
+}
+
+#[test]
+fn whoever_is_told_the_number_of_its_process_keeps_it() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    world.query(one, "select pg_terminate_backend(pg_backend_pid())");
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I", "nothing left that statement");
+    world.query(one, "select pg_backend_pid()");
+    assert_eq!(pins(&mut world), ["backend pid: select pg_backend_pid()"]);
+    world.send(two, &query("select b"));
+    world.run_for(100_000);
+    assert_eq!(world.brief(two), "", "waits");
+    world.leave(one);
+    world.run_for(10_000);
+    assert_eq!(world.brief(two), "T D:b C:SELECT 1 Z:I");
+    assert!(world.ran().iter().all(|ran| ran.text != "DISCARD ALL"), "nothing was there to be undone");
+    assert_eq!(world.lines.len(), 1);
+    world.everybody_leaves();
+}
+
+#[test]
+fn the_number_of_a_process_pins_until_all_is_discarded() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    let batch = [parse("", "select pg_backend_pid()"), bind("", "", &[]), execute("", 0), sync()];
+    world.send(one, &batch.concat());
+    world.run_for(10_000);
+    assert_eq!(world.brief(one), "1 2 D:pg_backend_pid() C:SELECT 1 Z:I");
+    assert_eq!(pins(&mut world).len(), 1);
+    assert_eq!(world.query(one, "discard all"), "C:DISCARD ALL Z:I");
+    assert!(pins(&mut world).is_empty());
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn kinds_that_nobody_else_meets_may_be_left_unpinned() {
+    for is_refused in [false, true] {
+        let mut config = snapshot(1);
+        let pool = &mut config.databases[0].pool;
+        if is_refused {
+            pool.pinning = Pinning::Refuse;
+        } else {
+            pool.pin_ignore = Traces::PROCESS;
+        }
+        let mut world = World::new(config);
+        let (one, two) = (world.login(0), world.login(0));
+        assert!(world.query(one, "select pg_backend_pid()").ends_with("C:SELECT 1 Z:I"));
+        assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+        assert!(pins(&mut world).is_empty());
+        world.everybody_leaves();
+    }
 }

@@ -16,9 +16,11 @@ impl Traces {
     pub const PREPARED: Traces = Traces(1 << 4);
     pub const LOADED: Traces = Traces(1 << 5);
     pub const UNKNOWN: Traces = Traces(1 << 6);
+    /// The number of the server process was told: its client may use it as its own.
+    pub const PROCESS: Traces = Traces(1 << 7);
 
     /// Every kind with the word for it that operators read.
-    pub const NAMED: [(Traces, &'static str); 7] = [
+    pub const NAMED: [(Traces, &'static str); 8] = [
         (Self::LOCKS, "advisory lock"),
         (Self::TEMPORARY, "temporary object"),
         (Self::CURSORS, "cursor with hold"),
@@ -26,7 +28,14 @@ impl Traces {
         (Self::PREPARED, "sql prepare"),
         (Self::LOADED, "load"),
         (Self::UNKNOWN, "not understood"),
+        (Self::PROCESS, "backend pid"),
     ];
+
+    /// Kinds that no other client can meet: they matter only to the one who has them.
+    pub const PRIVATE: Traces = Self::PROCESS;
+
+    /// Kinds that are gone once all of a session is discarded.
+    pub const UNDONE: Traces = Traces(Self::PROVABLE.0 | Self::PRIVATE.0);
 
     /// Kinds of which a server can be asked whether any is left.
     pub const PROVABLE: Traces =
@@ -34,6 +43,11 @@ impl Traces {
 
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// The kind that operators know by this word.
+    pub fn named(word: &str) -> Option<Traces> {
+        Self::NAMED.into_iter().find(|(_, name)| *name == word).map(|(kind, _)| kind)
     }
 
     pub fn has(self, other: Traces) -> bool {

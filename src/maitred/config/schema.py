@@ -179,7 +179,14 @@ POOL = (
         field="pinning", scopes=_DB,
         meaning="What leaves state in a session that cannot be carried (advisory locks, temporary"
         " tables ...): keeps the server for its client until it is gone, or is an error.",
-        neighbour="`pool.pin_timeout`, `pool.mode`",
+        neighbour="`pool.pin_timeout`, `pool.pin_ignore`, `pool.mode`",
+    ),
+    Setting(
+        name="pool.pin_ignore", kind=Kind.CHOICES, default=(), choices=("backend pid",),
+        field="pin_ignore", scopes=_DB,
+        meaning="Kinds of state that keep no server, of those that no other client can meet; they"
+        " then hold within one transaction.",
+        neighbour="`pool.pinning`; SHOW PINS names the kinds",
     ),
     Setting(
         name="pool.pin_timeout", kind=Kind.DURATION, default="1h", zero="off",

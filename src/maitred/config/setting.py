@@ -28,6 +28,7 @@ class Kind(Enum):
     SWITCH = "true or false"
     TEXT = "text"
     CHOICE = "one of"
+    CHOICES = "list of"
     ADDRESSES = "address, or list of addresses"
     ADDRESS = "address"
     PATH = "path"
@@ -159,6 +160,12 @@ def _choice(setting: Setting, written: object) -> Value:
     return written
 
 
+def _choices(setting: Setting, written: object) -> tuple[str, ...]:
+    many = isinstance(written, list | tuple)
+    items = cast("list[object]", written) if many else [written]
+    return tuple(str(_choice(setting, item)) for item in items)
+
+
 def _texts(setting: Setting, written: object) -> tuple[str, ...]:
     many = isinstance(written, list | tuple)
     items = cast("list[object]", written) if many else [written]
@@ -193,6 +200,7 @@ _READERS: dict[Kind, Callable[[Setting, object], Value]] = {
     Kind.SWITCH: _switch,
     Kind.TEXT: _text,
     Kind.CHOICE: _choice,
+    Kind.CHOICES: _choices,
     Kind.ADDRESSES: _addresses,
     Kind.ADDRESS: _address,
     Kind.PATH: _text,

@@ -6,12 +6,13 @@
 //!
 //! Source: PostgreSQL manual, "SQL Commands", and the functions listed under each kind below.
 
-use crate::digest::{is_name, is_word, quoted_end};
+use super::calls;
+use super::words::{is, plain, starts, unquoted, Token, Words};
 use crate::effects::{Effects, Traces};
 
 /// The effects of `text`, which may hold several statements; None: none that outlast a transaction.
 pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
-    let mut judge = Judge { words: Words { rest: text }, found: Effects::default() };
+    let mut judge = Judge::new(text);
     judge.statements();
     (!judge.found.is_empty()).then(|| Box::new(judge.found))
 }
@@ -55,114 +56,18 @@ pub fn forgotten(text: &[u8]) -> Option<String> {
     (is_all && !is(name, b"all")).then(|| unquoted(name))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    /// A word or a quoted name, quotes included.
-    Word(&'a [u8]),
-    /// A string, what is around it included.
-    Text(&'a [u8]),
-    /// The body of a dollar-quoted string.
-    Body(&'a [u8]),
-    Symbol(u8),
-}
-
-struct Words<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Words<'a> {
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.rest.split_at(length.min(self.rest.len()));
-        self.rest = rest;
-        taken
-    }
-
-    fn byte(&self, at: usize) -> u8 {
-        self.rest.get(at).copied().unwrap_or(0)
-    }
-
-    #[inline]
-    fn next(&mut self) -> Option<Token<'a>> {
-        loop {
-            let byte = *self.rest.first()?;
-            match byte {
-                b' ' | b'\t'..=b'\r' | 0 => drop(self.take(1)),
-                b'-' if self.byte(1) == b'-' => {
-                    let end = self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-                    self.take(end.unwrap_or(self.rest.len()));
-                }
-                b'/' if self.byte(1) == b'*' => self.skip_comment(),
-                b'\'' => return Some(Token::Text(self.take(quoted_end(self.rest, b'\'', false)))),
-                b'"' => return Some(Token::Word(self.take(quoted_end(self.rest, b'"', false)))),
-                b'$' => return Some(self.dollar()),
-                b'0'..=b'9' => {
-                    let length =
-                        self.rest.iter().take_while(|byte| is_name(**byte) || **byte == b'.').count();
-                    self.take(length);
-                    return Some(Token::Symbol(b'0'));
-                }
-                _ if is_word(byte) => return Some(self.word()),
-                _ => return Some(Token::Symbol(self.take(1)[0])),
-            }
-        }
-    }
-
-    #[inline]
-    fn word(&mut self) -> Token<'a> {
-        let length = self.rest.iter().position(|byte| !is_name(*byte)).unwrap_or(self.rest.len());
-        let first = self.rest[0].to_ascii_lowercase();
-        if length == 1 && self.byte(1) == b'\'' && matches!(first, b'e' | b'b' | b'x' | b'n') {
-            let quoted = quoted_end(&self.rest[1..], b'\'', first == b'e');
-            return Token::Text(self.take(1 + quoted));
-        }
-        if length == 1 && first == b'u' && self.byte(1) == b'&' && self.byte(2) == b'\'' {
-            let quoted = quoted_end(&self.rest[2..], b'\'', false);
-            return Token::Text(self.take(2 + quoted));
-        }
-        Token::Word(self.take(length))
-    }
-
-    /// `$1`, `$tag$…$tag$`, or a dollar sign.
-    fn dollar(&mut self) -> Token<'a> {
-        let after = &self.rest[1..];
-        let tag = after.iter().take_while(|byte| is_name(**byte) && **byte != b'$').count();
-        if after.get(tag) != Some(&b'$') || after[0].is_ascii_digit() {
-            self.take(1 + tag);
-            return Token::Symbol(b'$');
-        }
-        let mark = self.take(tag + 2);
-        let end = self.rest.windows(mark.len()).position(|part| part == mark).unwrap_or(self.rest.len());
-        let body = self.take(end);
-        self.take(mark.len());
-        Token::Body(body)
-    }
-
-    fn skip_comment(&mut self) {
-        let mut depth = 0;
-        loop {
-            match (self.byte(0), self.byte(1)) {
-                (b'/', b'*') => depth += 1,
-                (b'*', b'/') => depth -= 1,
-                _ if self.rest.is_empty() => return,
-                _ => {
-                    self.take(1);
-                    continue;
-                }
-            }
-            self.take(2);
-            if depth == 0 {
-                return;
-            }
-        }
-    }
-}
-
 struct Judge<'a> {
     words: Words<'a>,
     found: Effects,
+    /// The statement at hand names its server process.
+    is_process_named: bool,
 }
 
 impl<'a> Judge<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Judge { words: Words { rest: text }, found: Effects::default(), is_process_named: false }
+    }
+
     fn statements(&mut self) {
         while let Some(token) = self.words.next() {
             match token {
@@ -209,16 +114,21 @@ impl<'a> Judge<'a> {
 
     /// The rest of a statement that begins with `first`: functions and words that matter wherever they stand.
     fn body(&mut self, first: &'a [u8]) {
+        let rest = self.words.rest;
         let mut previous = first;
         while let Some(token) = self.words.next() {
             match token {
-                Token::Symbol(b';') => return,
+                Token::Symbol(b';') => break,
                 Token::Word(word) => {
                     self.word(word, previous);
                     previous = word;
                 }
                 _ => {}
             }
+        }
+        // Why here: only the whole statement shows whether the number leaves it.
+        if std::mem::take(&mut self.is_process_named) && calls::hands_out_process(first, rest) {
+            self.found.begins.add(Traces::PROCESS);
         }
     }
 
@@ -257,6 +167,8 @@ impl<'a> Judge<'a> {
             self.found.ends.add(Traces::LOCKS);
         } else if starts(word, b"pg_advisory_lock") || starts(word, b"pg_try_advisory_lock") {
             self.found.begins.add(Traces::LOCKS);
+        } else if is(word, b"pg_backend_pid") {
+            self.is_process_named = true;
         }
     }
 
@@ -390,7 +302,7 @@ impl<'a> Judge<'a> {
     }
 
     fn code(&mut self, code: &[u8]) {
-        let mut inner = Judge { words: Words { rest: code }, found: Effects::default() };
+        let mut inner = Judge::new(code);
         let mut previous: &[u8] = b";";
         while let Some(token) = inner.words.next() {
             match token {
@@ -410,36 +322,11 @@ impl<'a> Judge<'a> {
     }
 }
 
-#[inline]
-fn is(word: &[u8], lower: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(lower)
-}
-
-#[inline]
-fn starts(word: &[u8], lower: &[u8]) -> bool {
-    word.len() >= lower.len() && word[..lower.len()].eq_ignore_ascii_case(lower)
-}
-
 fn lowered<'a>(word: &[u8], into: &'a mut [u8; 12]) -> Option<&'a [u8]> {
     let target = into.get_mut(..word.len())?;
     target.copy_from_slice(word);
     target.make_ascii_lowercase();
     Some(target)
-}
-
-/// What a string of the plain kind holds.
-fn plain(text: &[u8]) -> Option<Box<str>> {
-    let inner = text.strip_prefix(b"'")?.strip_suffix(b"'")?;
-    Some(std::str::from_utf8(inner).ok()?.replace("''", "'").into())
-}
-
-/// A name as the server knows it.
-fn unquoted(word: &[u8]) -> String {
-    let text = String::from_utf8_lossy(word);
-    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) => inner.replace("\"\"", "\""),
-        None => text.to_ascii_lowercase(),
-    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,223 @@
+//! What becomes of the result of a call inside a statement, as far as its words show.
+//!
+//! Reads one statement at a time and only where `judge` has met the name of such a function: this is
+//! no part of any hot path. Called by `judge`.
+//!
+//! Source: PostgreSQL manual, "System Administration Functions", "Session Information Functions".
+
+use super::words::{is, starts, Token, Words};
+
+/// Functions whose result is, or holds, what they are given.
+const PASSING: [&[u8]; 26] = [
+    b"cast",
+    b"coalesce",
+    b"greatest",
+    b"least",
+    b"nullif",
+    b"max",
+    b"min",
+    b"sum",
+    b"avg",
+    b"abs",
+    b"row",
+    b"array_agg",
+    b"string_agg",
+    b"row_to_json",
+    b"to_json",
+    b"to_jsonb",
+    b"concat",
+    b"concat_ws",
+    b"format",
+    b"to_char",
+    b"text",
+    b"int4",
+    b"int8",
+    b"unnest",
+    b"lpad",
+    b"quote_literal",
+];
+
+/// Words that may stand before a parenthesis without being a function.
+const NO_FUNCTION: [&[u8]; 33] = [
+    b"select",
+    b"from",
+    b"as",
+    b"values",
+    b"where",
+    b"on",
+    b"and",
+    b"or",
+    b"not",
+    b"union",
+    b"except",
+    b"intersect",
+    b"all",
+    b"any",
+    b"some",
+    b"distinct",
+    b"returning",
+    b"then",
+    b"when",
+    b"else",
+    b"case",
+    b"join",
+    b"with",
+    b"using",
+    b"by",
+    b"having",
+    b"limit",
+    b"lateral",
+    b"over",
+    b"filter",
+    b"set",
+    b"into",
+    b"materialized",
+];
+
+/// May the number of the server process, which `pg_backend_pid()` gives, outlast the statement that begins
+/// with `first` and goes on with `rest`? Where it is compared, or given to a function that acts upon a
+/// process, nothing of it leaves.
+pub(super) fn hands_out_process(first: &[u8], rest: &[u8]) -> bool {
+    let keeps: [&[u8]; 6] = [b"create", b"alter", b"comment", b"grant", b"revoke", b"explain"];
+    if keeps.iter().any(|word| is(first, word)) {
+        return false;
+    }
+    let mut words = Words { rest };
+    // Of each open parenthesis: is what stands in it used up by what stands before it?
+    let mut used_up: Vec<bool> = Vec::new();
+    let (mut before, mut before_that): (Option<Token<'_>>, Option<Token<'_>>) = (None, None);
+    let mut is_assigning = false;
+    while let Some(token) = words.next() {
+        match token {
+            Token::Symbol(b';') => break,
+            Token::Symbol(b'(') => {
+                let outer = used_up.last() == Some(&true);
+                used_up.push(outer || uses_up(before, before_that));
+            }
+            Token::Symbol(b')') => drop(used_up.pop()),
+            // A schema, and the dot behind it, are no part of the matter.
+            Token::Word(word) if is(word, b"pg_catalog") => continue,
+            Token::Symbol(b'.') => continue,
+            Token::Word(word) if is(word, b"pg_backend_pid") => {
+                let is_used = used_up.last() == Some(&true)
+                    || !is_assigning && is_comparison(before)
+                    || is_compared_next(words.rest);
+                if !is_used {
+                    return true;
+                }
+            }
+            Token::Word(word) => {
+                if is(word, b"set") {
+                    is_assigning = true;
+                } else if [&b"where"[..], b"from", b"returning", b"when"].iter().any(|end| is(word, end)) {
+                    is_assigning = false;
+                }
+            }
+            _ => {}
+        }
+        before_that = before;
+        before = Some(token);
+    }
+    false
+}
+
+fn is_comparison(token: Option<Token<'_>>) -> bool {
+    matches!(token, Some(Token::Symbol(b'=' | b'<' | b'>')))
+}
+
+/// Is what stands in a parenthesis behind these two tokens only looked at?
+fn uses_up(before: Option<Token<'_>>, before_that: Option<Token<'_>>) -> bool {
+    let Some(Token::Word(word)) = before else { return false };
+    if is(word, b"in") || is(word, b"exists") {
+        return true;
+    }
+    if is(word, b"any") || is(word, b"all") || is(word, b"some") {
+        return is_comparison(before_that);
+    }
+    let passes_on = |names: &[&[u8]]| names.iter().any(|name| is(word, name));
+    !passes_on(&NO_FUNCTION) && !passes_on(&PASSING) && !starts(word, b"json")
+}
+
+/// Is a call, whose parentheses begin `rest`, compared with what comes behind it?
+fn is_compared_next(rest: &[u8]) -> bool {
+    let mut words = Words { rest };
+    let (mut depth, mut is_cast) = (0, false);
+    while let Some(token) = words.next() {
+        match token {
+            Token::Symbol(b'(') => depth += 1,
+            Token::Symbol(b')') if depth > 0 => depth -= 1,
+            _ if depth > 0 => {}
+            Token::Symbol(b':') => is_cast = true,
+            Token::Symbol(b'.') => {}
+            Token::Symbol(b'=' | b'<' | b'>' | b'!') => return true,
+            Token::Word(_) if is_cast => is_cast = false,
+            Token::Word(word) => {
+                return [&b"in"[..], b"not", b"is", b"between"].iter().any(|test| is(word, test));
+            }
+            _ => return false,
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::effects::Traces;
+    use crate::postgres::judge::effects;
+
+    fn begins(text: &str) -> Traces {
+        effects(text.as_bytes()).map(|effects| effects.begins).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_number_that_leaves_its_statement_is_handed_out() {
+        for text in [
+            "select pg_backend_pid()",
+            "SELECT pg_catalog.PG_BACKEND_PID() AS pid",
+            "(select pg_backend_pid())",
+            "select 1, (select pg_backend_pid()), 2",
+            "select pg_backend_pid() as pid from t where a = 1",
+            "select coalesce(pg_backend_pid(), 0), x = 1",
+            "select cast(pg_backend_pid() as text)",
+            "select format('%s', pg_backend_pid())",
+            "select json_build_object('pid', pg_backend_pid())",
+            "select 'pid ' || pg_backend_pid()::text",
+            "select * from pg_backend_pid()",
+            "with a (pid) as (select pg_backend_pid()) select * from a",
+            "select 1 union all (select pg_backend_pid())",
+            "insert into workers (pid) values (pg_backend_pid())",
+            "update workers set pid = pg_backend_pid() where name = 'a'",
+            "insert into w values (1) on conflict do update set pid = pg_catalog.pg_backend_pid()",
+            "call note_worker(1); select pg_backend_pid()",
+            "prepare p as select pg_backend_pid()",
+        ] {
+            assert!(begins(text).has(Traces::PROCESS), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_only_looked_at_is_not() {
+        for text in [
+            "select count(*) from pg_stat_activity where pid = pg_backend_pid()",
+            "select * from pg_stat_activity where pid <> pg_backend_pid()",
+            "select * from pg_stat_activity where pid != pg_catalog.pg_backend_pid() and state = 'a'",
+            "select * from pg_stat_activity where pg_backend_pid() = pid",
+            "select pg_backend_pid()::text = '5'",
+            "select 1 where pg_backend_pid() in (1, 2)",
+            "select * from a where pid not in (1, pg_backend_pid())",
+            "select * from a where pid not in (select pg_backend_pid())",
+            "select * from a where pid <> all (array[pg_backend_pid()])",
+            "select pg_terminate_backend(pg_backend_pid())",
+            "select pg_blocking_pids(pg_backend_pid()), 2",
+            "select app.is_mine(coalesce(pg_backend_pid(), 0))",
+            "update workers set busy = true where pid = pg_backend_pid()",
+            "explain verbose select pg_backend_pid()",
+            "create view v as select pg_backend_pid()",
+            "create function f() returns int language sql as $$ select pg_backend_pid() $$",
+            "do $$ declare a int; begin a := pg_backend_pid(); end $$",
+            "select 'pg_backend_pid()', \"pg_backend_pid_x\" -- pg_backend_pid()",
+        ] {
+            assert!(effects(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+}
