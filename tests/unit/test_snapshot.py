@@ -91,6 +91,8 @@ def rust_words(name: str, convention: str) -> set[str]:
         ("tls.server.mode", "SslMode", "kebab-case"),
         ("pool.mode", "PoolMode", "lowercase"),
         ("pool.when_down", "WhenDown", "lowercase"),
+        ("pool.pinning", "Pinning", "lowercase"),
+        ("pool.sequences", "SequenceScope", "lowercase"),
     ],
 )
 def test_choices_are_the_words_of_the_engine(name: str, enum: str, convention: str) -> None:

@@ -152,6 +152,16 @@ pub enum ListenMode {
     Pinned,
 }
 
+/// For how long what a sequence gave belongs to its client.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum SequenceScope {
+    /// For the transaction, and beyond it once a client asks.
+    Transaction,
+    /// For good: whoever may have advanced one keeps its server.
+    Session,
+}
+
 /// What a pool does while its endpoint is known to be down.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
@@ -192,10 +202,13 @@ pub struct PoolSettings {
     pub server_statements_bytes: u64,
     /// Bytes of prepared statement text one client may hold.
     pub client_statements_bytes: u64,
+    /// Bytes of settings, and of SQL's prepared statements, that one client carries from server to server.
+    pub client_state_bytes: u64,
     pub pinning: Pinning,
     /// Kinds of state that pin nobody, of those that nobody else can meet.
     #[serde(deserialize_with = "kinds")]
     pub pin_ignore: Traces,
+    pub sequences: SequenceScope,
     /// A pinned client that asks nothing for so long is closed. 0: never.
     pub pin_timeout_ms: u64,
     pub listen: ListenMode,
@@ -325,8 +338,10 @@ impl PoolSettings {
             when_down: WhenDown::Wait,
             server_statements_bytes: 0,
             client_statements_bytes: 0,
+            client_state_bytes: 0,
             pinning: Pinning::Allow,
             pin_ignore: Traces::NONE,
+            sequences: SequenceScope::Transaction,
             pin_timeout_ms: 0,
             listen: ListenMode::Shared,
             listen_buffer_bytes: 0,

@@ -72,6 +72,16 @@ pub(crate) enum Standing {
     Pinned,
 }
 
+impl Trace {
+    /// What sequences gave is gone; `is_last`: nothing that asks for it stands behind.
+    pub(crate) fn forget_sequences(&mut self, is_last: bool) {
+        self.pins = self.pins.without(Traces::SEQUENCES);
+        if is_last {
+            self.pending.begins = self.pending.begins.without(Traces::SEQUENCES);
+        }
+    }
+}
+
 impl Server {
     /// Is the answer that comes next one to our question?
     pub(crate) fn is_questioned(&self) -> bool {
@@ -162,8 +172,11 @@ impl Relay {
             }
             effects = Effects { settings: effects.settings, ..Effects::default() };
         }
-        effects.begins = effects.begins.without(settings.pin_ignore);
-        if settings.pinning == Pinning::Refuse {
+        let (pinning, pin_ignore, listen) = (settings.pinning, settings.pin_ignore, settings.listen);
+        self.suspect_sequences(id, &mut effects);
+        let server = &mut self.servers[id];
+        effects.begins = effects.begins.without(pin_ignore);
+        if pinning == Pinning::Refuse {
             // Why no error: nobody else is kept from anything, or shown anything, by what is private.
             effects.begins = effects.begins.without(Traces::PRIVATE);
         }
@@ -173,10 +186,10 @@ impl Relay {
             return Ok(());
         }
         let mut plain_pins = effects.plain_pins();
-        if settings.listen == ListenMode::Shared {
+        if listen == ListenMode::Shared {
             plain_pins = plain_pins.without(Traces::LISTENS);
         }
-        if settings.pinning == Pinning::Refuse && !plain_pins.is_empty() {
+        if pinning == Pinning::Refuse && !plain_pins.is_empty() {
             let words = plain_pins.names().collect::<Vec<_>>().join(", ");
             return Err(Complaint::error(
                 Code::Unsupported,
@@ -246,6 +259,16 @@ impl Relay {
             let known = server.settings.iter().map(|(name, _)| name).filter(|name| is_hidden(name));
             question.values.extend(known.map(Box::from));
         }
+        if question != Question::default() {
+            let names = question.values.iter().chain(&question.own_values).map(|name| &**name);
+            let names: Vec<&str> = names.chain(server.settings.iter().map(|(name, _)| name)).collect();
+            let may_be_set = |limit: &str| names.iter().any(|name| name.eq_ignore_ascii_case(limit));
+            let limits = dialect.limits_to_lift().iter().copied();
+            // Why not each: a setting that the server does not know would be an error.
+            let is_everywhere = |limit: &str| question.all_values && limit != "transaction_timeout";
+            let lifted = limits.filter(|limit| is_everywhere(limit) || may_be_set(limit)).collect();
+            question.lifted = lifted;
+        }
         let lasting = effects.begins.without(Traces::PROVABLE);
         if trace.pins.is_empty() && !lasting.is_empty() {
             trace.since = now;
@@ -304,6 +327,15 @@ impl Relay {
         }
     }
 
+    /// A server has told a value that is more than its client may carry.
+    pub(crate) fn keep_excess(&mut self, id: ServerId) {
+        let now = self.now;
+        let trace = self.servers[id].trace_mut(now);
+        let new = Traces::EXCESS.without(trace.pins);
+        trace.pins.add(Traces::EXCESS);
+        self.count_pins(new);
+    }
+
     /// The server has answered all that it was asked.
     pub(crate) fn note_answered(&mut self, id: ServerId, client: Option<ClientId>) {
         let now = self.now;
@@ -340,8 +372,7 @@ impl Relay {
         for name in &asked.question.own_values {
             settings.remove(name);
         }
-        let limit = self.pools[server.pool.0 as usize].route.settings.client_statements_bytes;
-        let mut room = if limit > 0 { limit } else { u64::MAX };
+        let limit = self.pools[server.pool.0 as usize].route.settings.client_state_bytes;
         for finding in asked.findings {
             match finding {
                 Finding::Trace(kind) => left.add(kind),
@@ -355,11 +386,7 @@ impl Relay {
                     let known = server.settings.value(&name).filter(|known| text.contains(known));
                     let is_one = known.is_some() || dialect.is_one_prepare(&text);
                     let text = known.unwrap_or(&text);
-                    // Why the limit: its client carries the text with it.
-                    if is_one && text.len() as u64 <= room {
-                        room -= text.len() as u64;
-                        settings.set(&name, text);
-                    } else {
+                    if !is_one || !settings.set_within(&name, text, limit) {
                         left.add(Traces::PREPARED);
                     }
                 }
@@ -367,8 +394,8 @@ impl Relay {
                 Finding::Setting(name, value) => {
                     if dialect.is_unset(&name, &value, &server.shared.key.user) {
                         settings.remove(&name);
-                    } else {
-                        settings.set(&name, &value);
+                    } else if !settings.set_within(&name, &value, limit) {
+                        left.add(Traces::EXCESS);
                     }
                 }
             }

@@ -266,3 +266,65 @@ fn kinds_that_nobody_else_meets_may_be_left_unpinned() {
         world.everybody_leaves();
     }
 }
+
+#[test]
+fn more_state_than_a_client_may_carry_keeps_its_server() {
+    let long = "x".repeat(100);
+    for name in ["work_mem", "app.mark", "DateStyle"] {
+        let mut config = snapshot(1);
+        config.databases[0].pool.client_state_bytes = 100;
+        let mut world = World::new(config);
+        let (one, two) = (world.login(0), world.login(0));
+        world.query(one, &format!("set {name}=short"));
+        world.run_for(10_000);
+        assert!(pins(&mut world).is_empty(), "{name}");
+        world.query(one, &format!("set {name}={long}"));
+        world.run_for(10_000);
+        assert_eq!(pins(&mut world).len(), 1, "{name}");
+        world.send(two, &query(&format!("show {name}")));
+        assert_eq!(world.query(one, &format!("show {name}")), format!("T D:{long} C:SELECT 1 Z:I"));
+        assert_eq!(world.brief(two), "", "waits");
+        world.query(one, "discard all");
+        world.run_for(10_000);
+        let default = if name == "DateStyle" { "ISO, MDY" } else { "" };
+        let told = world.brief(two);
+        assert_eq!(told, format!("T D:{default} C:SELECT 1 Z:I"));
+        world.query(one, &format!("set {name}={long}"));
+        world.leave(one);
+        world.run_for(10_000);
+        assert_eq!(world.query(two, &format!("show {name}")), format!("T D:{default} C:SELECT 1 Z:I"));
+        assert_eq!(world.lines.len(), 1);
+        world.everybody_leaves();
+    }
+}
+
+#[test]
+fn a_time_limit_of_a_client_is_lifted_while_its_server_is_asked() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    world.query(one, "set statement_timeout=1");
+    world.query(one, "set default_transaction_isolation=serializable");
+    world.query(one, "set work_mem=2");
+    assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+    assert_eq!(world.query(one, "show work_mem"), "T D:2 C:SELECT 1 Z:I");
+    let lifted = |what: &str| world.ran().iter().filter(|ran| ran.text.contains(what)).count();
+    assert_eq!(lifted("set_config('statement_timeout','0',true)"), 3);
+    assert_eq!(lifted("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"), 2);
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_seed_keeps_its_server_and_the_server_ends_with_it() {
+    let mut world = World::new(snapshot(1));
+    let one = world.login(0);
+    world.query(one, "select setseed(0.5)");
+    assert_eq!(pins(&mut world), ["seed: select setseed(?)"]);
+    world.query(one, "discard all");
+    assert_eq!(pins(&mut world).len(), 1, "random numbers go on as before");
+    world.leave(one);
+    world.run_for(10_000);
+    let two = world.login(0);
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+    assert_ne!(world.session_that_ran("setseed"), world.session_that_ran("select b"));
+    world.everybody_leaves();
+}

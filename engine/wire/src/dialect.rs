@@ -141,6 +141,11 @@ impl Dialect {
         ask!(self, probe::write(out, question))
     }
 
+    /// Settings that could keep a server from answering what it is asked about its session.
+    pub fn limits_to_lift(self) -> &'static [&'static str] {
+        ask!(self, probe::LIMITS)
+    }
+
     /// Read one whole row of the answer to `write_probe`.
     pub fn finding_of(self, message: &[u8]) -> Option<Finding> {
         ask!(self, probe::finding(message))
@@ -210,6 +215,18 @@ impl Dialect {
         match self {
             Dialect::Postgres => "DISCARD ALL",
         }
+    }
+
+    /// The statement after which nobody is told what a sequence gave before.
+    pub fn sequences_reset_text(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "DISCARD SEQUENCES",
+        }
+    }
+
+    /// May `text` advance a sequence?
+    pub fn advances_sequences(self, text: &[u8]) -> bool {
+        ask!(self, calls::advances(text))
     }
 
     /// Run statement text: one request with one `Ready`.

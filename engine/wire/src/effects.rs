@@ -18,9 +18,17 @@ impl Traces {
     pub const UNKNOWN: Traces = Traces(1 << 6);
     /// The number of the server process was told: its client may use it as its own.
     pub const PROCESS: Traces = Traces(1 << 7);
+    /// What its sequences last gave is asked for.
+    pub const SEQUENCES: Traces = Traces(1 << 8);
+    /// Its random numbers begin where its client chose.
+    pub const SEED: Traces = Traces(1 << 9);
+    /// A backup under way, a replication origin or slot that lasts as long as the session.
+    pub const REPLICATION: Traces = Traces(1 << 10);
+    /// Settings of more bytes than a client may carry.
+    pub const EXCESS: Traces = Traces(1 << 11);
 
     /// Every kind with the word for it that operators read.
-    pub const NAMED: [(Traces, &'static str); 8] = [
+    pub const NAMED: [(Traces, &'static str); 12] = [
         (Self::LOCKS, "advisory lock"),
         (Self::TEMPORARY, "temporary object"),
         (Self::CURSORS, "cursor with hold"),
@@ -29,13 +37,17 @@ impl Traces {
         (Self::LOADED, "load"),
         (Self::UNKNOWN, "not understood"),
         (Self::PROCESS, "backend pid"),
+        (Self::SEQUENCES, "sequence"),
+        (Self::SEED, "seed"),
+        (Self::REPLICATION, "backup or replication"),
+        (Self::EXCESS, "too much state"),
     ];
 
     /// Kinds that no other client can meet: they matter only to the one who has them.
-    pub const PRIVATE: Traces = Self::PROCESS;
+    pub const PRIVATE: Traces = Traces(Self::PROCESS.0 | Self::SEQUENCES.0);
 
     /// Kinds that are gone once all of a session is discarded.
-    pub const UNDONE: Traces = Traces(Self::PROVABLE.0 | Self::PRIVATE.0);
+    pub const UNDONE: Traces = Traces(Self::PROVABLE.0 | Self::PRIVATE.0 | Self::EXCESS.0);
 
     /// Kinds of which a server can be asked whether any is left.
     pub const PROVABLE: Traces =
@@ -114,17 +126,23 @@ pub struct Effects {
     pub settings: Touched,
     /// Says something to those who listen. Nothing of it stays in the session.
     pub notifies: bool,
+    /// Asks what a sequence last gave to this session: `begins` says whether earlier statements are meant.
+    pub reads_sequences: bool,
 }
 
 impl Effects {
     pub fn is_empty(&self) -> bool {
-        self.begins.is_empty() && self.ends.is_empty() && self.settings.is_empty() && !self.notifies
+        self.begins.is_empty()
+            && self.ends.is_empty()
+            && self.settings.is_empty()
+            && !self.notifies
+            && !self.reads_sequences
     }
 
     /// Whatever can be asked for afterwards, because the text says nothing.
     pub fn anything() -> Effects {
         let settings = Touched { unnamed: true, ..Touched::default() };
-        Effects { begins: Traces::PROVABLE, ends: Traces::NONE, settings, notifies: false }
+        Effects { begins: Traces::PROVABLE, settings, ..Effects::default() }
     }
 
     /// What the text says outright that it leaves and that cannot be carried; nothing, where it says nothing.
@@ -140,6 +158,7 @@ impl Effects {
         self.ends.add(other.ends);
         self.settings.add(&other.settings);
         self.notifies |= other.notifies;
+        self.reads_sequences |= other.reads_sequences;
     }
 }
 
@@ -154,6 +173,9 @@ pub struct Question {
     pub own_values: Vec<Box<str>>,
     /// The value of each setting that the session has set.
     pub all_values: bool,
+    /// Limits of the session's own that are lifted while it is asked: a client's time limit is meant for
+    /// what the client asks.
+    pub lifted: Vec<&'static str>,
 }
 
 /// One row of the answer.

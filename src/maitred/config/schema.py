@@ -175,6 +175,13 @@ POOL = (
         neighbour="`pool.server_statements`",
     ),
     Setting(
+        name="pool.client_state", kind=Kind.SIZE, default="64KiB", scopes=_DB, least=1024,
+        field="client_state_bytes", most=2**40,
+        meaning="Settings, and statements of SQL's PREPARE, that one client carries from server to"
+        " server; whoever has more keeps its server.",
+        neighbour="`pool.client_statements`, `pool.pinning`",
+    ),
+    Setting(
         name="pool.pinning", kind=Kind.CHOICE, default="allow", choices=("allow", "refuse"),
         field="pinning", scopes=_DB,
         meaning="What leaves state in a session that cannot be carried (advisory locks, temporary"
@@ -182,11 +189,19 @@ POOL = (
         neighbour="`pool.pin_timeout`, `pool.pin_ignore`, `pool.mode`",
     ),
     Setting(
-        name="pool.pin_ignore", kind=Kind.CHOICES, default=(), choices=("backend pid",),
-        field="pin_ignore", scopes=_DB,
+        name="pool.pin_ignore", kind=Kind.CHOICES, default=(),
+        choices=("backend pid", "sequence"), field="pin_ignore", scopes=_DB,
         meaning="Kinds of state that keep no server, of those that no other client can meet; they"
         " then hold within one transaction.",
         neighbour="`pool.pinning`; SHOW PINS names the kinds",
+    ),
+    Setting(
+        name="pool.sequences", kind=Kind.CHOICE, default="transaction", field="sequences",
+        choices=("transaction", "session"), scopes=_DB,
+        meaning="What a sequence gave (`currval`, `lastval`) belongs to its client for the"
+        " transaction, and from the first question outside of one on for good; or for good as soon"
+        " as a client may have advanced one (INSERT, `nextval` ...), which then keeps its server.",
+        neighbour="`pool.pin_ignore`, `pool.pinning`",
     ),
     Setting(
         name="pool.pin_timeout", kind=Kind.DURATION, default="1h", zero="off",

@@ -23,6 +23,7 @@ pub fn pool_settings(size: u32) -> PoolSettings {
         listen_buffer_bytes: 1 << 20,
         server_statements_bytes: 1 << 20,
         client_statements_bytes: 1 << 20,
+        client_state_bytes: 64 << 10,
         reset_query: "DISCARD ALL".into(),
         ..PoolSettings::without_limits()
     }

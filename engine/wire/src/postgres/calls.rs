@@ -160,8 +160,56 @@ fn is_compared_next(rest: &[u8]) -> bool {
     false
 }
 
+/// Does `text` advance a sequence, as far as its words show, in a statement before the first that asks
+/// for what one last gave?
+pub(super) fn advances_first(text: &[u8]) -> bool {
+    let mut words = Words { rest: text };
+    let (mut before, mut here) = (false, false);
+    while let Some(token) = words.next() {
+        match token {
+            Token::Symbol(b';') => before |= std::mem::take(&mut here),
+            Token::Word(word) if is(word, b"lastval") || is(word, b"currval") => return before,
+            Token::Word(word) if is(word, b"nextval") => before = true,
+            Token::Word(word) => here |= is_advancing(word),
+            _ => {}
+        }
+    }
+    before
+}
+
+/// Statements in which a sequence may give its next number unseen.
+fn is_advancing(word: &[u8]) -> bool {
+    [&b"insert"[..], b"copy", b"merge", b"call"].iter().any(|verb| is(word, verb))
+}
+
+/// May `text` advance a sequence, as far as its words show?
+pub fn advances(text: &[u8]) -> bool {
+    let mut words = Words { rest: text };
+    std::iter::from_fn(|| words.next()).any(|token| match token {
+        Token::Word(word) => is_advancing(word) || is(word, b"nextval") || is(word, b"setval"),
+        _ => false,
+    })
+}
+
+/// Does `true` stand among the arguments that begin `rest`?
+pub(super) fn holds_true(rest: &[u8]) -> bool {
+    let mut words = Words { rest };
+    let mut depth = 0;
+    while let Some(token) = words.next() {
+        match token {
+            Token::Symbol(b'(') => depth += 1,
+            Token::Symbol(b')') if depth <= 1 => return false,
+            Token::Symbol(b')') => depth -= 1,
+            Token::Word(word) if is(word, b"true") => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
+    use super::advances;
     use crate::effects::Traces;
     use crate::postgres::judge::effects;
 
@@ -219,5 +267,38 @@ mod tests {
         ] {
             assert!(effects(text.as_bytes()).is_none(), "{text}");
         }
+    }
+
+    #[test]
+    fn what_a_sequence_gave_is_asked_of_this_text_or_of_those_before_it() {
+        let earlier = |text: &str| {
+            let effects = effects(text.as_bytes()).expect("effects");
+            assert!(effects.reads_sequences, "{text}");
+            effects.begins.has(Traces::SEQUENCES)
+        };
+        for text in [
+            "select lastval()",
+            "SELECT pg_catalog.currval('s')",
+            "insert into child values (currval('parent_id_seq'))",
+            "select lastval(); select nextval('s')",
+        ] {
+            assert!(earlier(text), "{text}");
+        }
+        for text in [
+            "insert into t default values; select lastval()",
+            "begin; insert into t values (1); select currval('t_id_seq'); commit",
+            "select nextval('s'), currval('s')",
+        ] {
+            assert!(!earlier(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn statements_that_may_advance_a_sequence_are_known() {
+        for text in ["insert into t values (1)", "with a as (insert into t values (1)) select 1"] {
+            assert!(advances(text.as_bytes()), "{text}");
+        }
+        assert!(advances(b"select NEXTVAL('s')") && advances(b"copy t from stdin") && advances(b"call f()"));
+        assert!(!advances(b"select 'insert', \"copy\" from t where a = 1"));
     }
 }

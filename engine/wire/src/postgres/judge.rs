@@ -7,13 +7,16 @@
 //! Source: PostgreSQL manual, "SQL Commands", and the functions listed under each kind below.
 
 use super::calls;
-use super::words::{is, plain, starts, unquoted, Token, Words};
+use super::words::{ends, is, plain, starts, unquoted, Token, Words};
 use crate::effects::{Effects, Traces};
 
 /// The effects of `text`, which may hold several statements; None: none that outlast a transaction.
 pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
     let mut judge = Judge::new(text);
     judge.statements();
+    if judge.found.reads_sequences && !calls::advances_first(text) {
+        judge.found.begins.add(Traces::SEQUENCES);
+    }
     (!judge.found.is_empty()).then(|| Box::new(judge.found))
 }
 
@@ -138,6 +141,14 @@ impl<'a> Judge<'a> {
         match (word.len(), word[..word.len().min(1)].first().map(u8::to_ascii_lowercase)) {
             (10, Some(b's')) if is(word, b"set_config") => self.set_config(),
             (4.., Some(b'p')) if starts(word, b"pg_") => self.system_name(word),
+            (7, Some(b'l' | b'c')) if is(word, b"lastval") || is(word, b"currval") => {
+                self.found.reads_sequences = true;
+            }
+            (7, Some(b's')) if is(word, b"setseed") => self.found.begins.add(Traces::SEED),
+            // Spec: pg_trgm sets by its function what it reads as a setting.
+            (9, Some(b's')) if is(word, b"set_limit") => {
+                self.found.settings.set.push("pg_trgm.similarity_threshold".into());
+            }
             (4 | 9, Some(b't')) if is(word, b"temp") || is(word, b"temporary") => {
                 let may_follow: [&[u8]; 5] = [b"create", b"replace", b"global", b"local", b"into"];
                 if may_follow.iter().any(|word| is(previous, word)) {
@@ -167,6 +178,12 @@ impl<'a> Judge<'a> {
             self.found.ends.add(Traces::LOCKS);
         } else if starts(word, b"pg_advisory_lock") || starts(word, b"pg_try_advisory_lock") {
             self.found.begins.add(Traces::LOCKS);
+        } else if is(word, b"pg_backup_start")
+            || is(word, b"pg_start_backup")
+            || is(word, b"pg_replication_origin_session_setup")
+            || word.len() > 17 && ends(word, b"_replication_slot") && calls::holds_true(self.words.rest)
+        {
+            self.found.begins.add(Traces::REPLICATION);
         } else if is(word, b"pg_backend_pid") {
             self.is_process_named = true;
         }
@@ -192,7 +209,8 @@ impl<'a> Judge<'a> {
             }
         }
         match (last, name) {
-            (Some(Token::Word(word)), _) if is(word, b"true") => {}
+            (Some(Token::Word(word)), Some(name)) if is(word, b"true") && !is(name.as_bytes(), b"seed") => {}
+            (_, Some(name)) if is(name.as_bytes(), b"seed") => self.found.begins.add(Traces::SEED),
             (_, Some(name)) => self.found.settings.set.push(name),
             _ => self.found.settings.unnamed = true,
         }
@@ -205,6 +223,11 @@ impl<'a> Judge<'a> {
             _ => return self.body(b""),
         };
         if is(name, b"local") {
+            // Spec: a seed is no value that could be taken back.
+            let next = Words { rest: self.words.rest }.next();
+            if matches!(next, Some(Token::Word(word)) if is(word, b"seed")) {
+                self.found.begins.add(Traces::SEED);
+            }
             return self.body(b"");
         }
         if is(name, b"transaction") {
@@ -232,7 +255,10 @@ impl<'a> Judge<'a> {
             "xmloption".into()
         } else if is(name, b"authorization") {
             "session_authorization".into()
-        } else if starts(name, b"transaction_") || is(name, b"constraints") || is(name, b"seed") {
+        } else if is(name, b"seed") {
+            self.found.begins.add(Traces::SEED);
+            return self.body(b"");
+        } else if starts(name, b"transaction_") || is(name, b"constraints") {
             return self.body(b"");
         } else {
             self.dotted(name)
@@ -351,6 +377,8 @@ mod tests {
             "create function f() returns void language sql as $$ select pg_advisory_lock(1) $$",
             "prepare transaction 'x'; commit prepared 'x'",
             "explain select 1",
+            "select pg_create_physical_replication_slot('a'), nextval('s'), setval('s', 1)",
+            "select pg_drop_replication_slot('a')",
             "",
             " ; ",
         ] {
@@ -371,6 +399,7 @@ mod tests {
         assert_eq!(names("set app.\"User Id\" = 5"), set("app.User Id"));
         assert_eq!(names("select set_config('a.b', current_user, false)"), set("a.b"));
         assert_eq!(names("select set_config('a.b', f(1, 2), $1)"), set("a.b"));
+        assert_eq!(names("select set_limit(0.5)"), set("pg_trgm.similarity_threshold"));
         assert_eq!(names("SET TIME ZONE 'UTC'"), set("TimeZone"));
         assert_eq!(names("SET NAMES 'latin1'"), set("client_encoding"));
         assert_eq!(names("set role bob"), set("role"));
@@ -400,6 +429,15 @@ mod tests {
         assert!(of("notify a, 'b'").notifies && of("select pg_catalog.pg_notify('a', $1)").notifies);
         assert!(!of("listen a").notifies);
         assert_eq!(of("select * from pg_listening_channels()").ends, Traces::LISTENS);
+        for seed in ["select setseed(0.5)", "set seed = 0.5", "set local seed to 0.5", "SET SESSION seed = 1"]
+        {
+            assert_eq!(begins(seed), Traces::SEED, "{seed}");
+        }
+        assert_eq!(begins("select set_config('seed', '0.5', true)"), Traces::SEED);
+        assert_eq!(begins("select pg_backup_start('a')"), Traces::REPLICATION);
+        assert_eq!(begins("select pg_replication_origin_session_setup('a')"), Traces::REPLICATION);
+        let slot = "select pg_create_logical_replication_slot('a', 'b', temporary => true)";
+        assert_eq!(begins(slot), Traces::REPLICATION);
         assert_eq!(of("select pg_advisory_unlock(1)").ends, Traces::LOCKS);
         assert_eq!(of("drop table t").ends, Traces::TEMPORARY);
         assert_eq!(of("close all").ends, Traces::CURSORS);

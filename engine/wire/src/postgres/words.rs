@@ -116,6 +116,11 @@ pub(super) fn starts(word: &[u8], lower: &[u8]) -> bool {
     word.len() >= lower.len() && word[..lower.len()].eq_ignore_ascii_case(lower)
 }
 
+#[inline]
+pub(super) fn ends(word: &[u8], lower: &[u8]) -> bool {
+    word.len() >= lower.len() && word[word.len() - lower.len()..].eq_ignore_ascii_case(lower)
+}
+
 /// What a string of the plain kind holds.
 pub(super) fn plain(text: &[u8]) -> Option<Box<str>> {
     let inner = text.strip_prefix(b"'")?.strip_suffix(b"'")?;
