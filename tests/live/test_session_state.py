@@ -287,6 +287,34 @@ def test_a_time_limit_does_not_hit_what_we_ask(maitred: Maitred) -> None:
     assert pins(maitred) == []
 
 
+def test_what_a_function_does_inside_is_told_by_configuration(
+    make_maitred: Callable[..., Maitred], postgres: Postgres
+) -> None:
+    for name, body in (
+        ("set_tenant", "select set_config('app.tenant', '7', false)"),
+        ("take_lock", "select pg_advisory_lock(99)"),
+        ("drop_lock", "select pg_advisory_unlock(99)"),
+    ):
+        postgres.rows(f"create function {name}() returns void language sql as $$ {body} $$")
+    functions = {"public.set_tenant": ["app.tenant"], "drop_lock": ["advisory lock"]}
+    functions["take_lock"] = ["advisory lock"]
+    maitred = make_maitred({"pool": {"size": 1, "stateful_functions": functions}})
+    tenant = "select coalesce(current_setting('app.tenant', true), '')"
+    try:
+        with maitred.wire() as one, maitred.wire() as two:
+            one.query("select set_tenant()")
+            assert two.value(tenant) == ""
+            assert one.value(tenant) == "7"
+            one.send(parse("select public.take_lock()") + bind() + execute() + sync())
+            one.read_until("Z")
+            eventually(lambda: pins(maitred) == ["advisory lock"])
+            one.query("do $$ begin perform drop_lock(); end $$")
+            eventually(lambda: pins(maitred) == [])
+    finally:
+        for name in ("set_tenant", "take_lock", "drop_lock"):
+            postgres.rows(f"drop function {name}")
+
+
 def test_statements_of_sql_keep_their_names_in_each_client(maitred: Maitred) -> None:
     with maitred.wire() as one, maitred.wire() as two:
         one.query("prepare p (int) as select 'one', $1 -- with a comment")

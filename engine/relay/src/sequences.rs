@@ -3,7 +3,6 @@
 //! A server that others have used since is made to forget it before the first statement that asks. Reads no
 //! text itself. Called by `trace` and `forward` for such statements, by `pool` when a server is lent.
 
-use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 
 use maitred_wire::effects::{Effects, Traces};
@@ -137,23 +136,7 @@ impl Relay {
         }
     }
 
-    fn sequence_scope(&self, id: ServerId) -> SequenceScope {
+    pub(crate) fn sequence_scope(&self, id: ServerId) -> SequenceScope {
         self.pools[self.servers[id].pool.0 as usize].route.settings.sequences
-    }
-
-    /// What was judged of `text`, and what the configuration of this pool adds to it.
-    #[inline]
-    pub(crate) fn judged_here<'a>(
-        &self,
-        id: ServerId,
-        judged: Option<&'a Effects>,
-        text: &[u8],
-    ) -> Option<Cow<'a, Effects>> {
-        if self.sequence_scope(id) == SequenceScope::Transaction || !self.dialect.advances_sequences(text) {
-            return judged.map(Cow::Borrowed);
-        }
-        let mut effects = judged.cloned().unwrap_or_default();
-        effects.begins.add(Traces::SEQUENCES);
-        Some(Cow::Owned(effects))
     }
 }

@@ -116,6 +116,9 @@ pub struct Database {
     pub user: Option<String>,
     pub password: Option<String>,
     pub pool: PoolSettings,
+    /// Functions whose call touches the session, each with what it touches: names of settings, words for
+    /// kinds of state.
+    pub stateful_functions: Vec<(String, Vec<String>)>,
     /// Startup parameters that every server of this database is opened with.
     pub parameters: Vec<(String, String)>,
     pub max_clients: u32,

@@ -11,6 +11,7 @@
 //! proven gone. Guesses nothing and reads no text itself. Called by `forward` and `pool`, by `server` for
 //! rows, by `departure` when the client leaves.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use maitred_wire::effects::{Effects, Finding, Question, Traces};
@@ -22,7 +23,7 @@ use crate::budget::Welcome;
 use crate::ids::{ClientId, ServerId, Time};
 use crate::server::Server;
 use crate::session_state::Settings;
-use crate::snapshot::{ListenMode, Pinning, PoolMode};
+use crate::snapshot::{ListenMode, Pinning, PoolMode, SequenceScope};
 use crate::Relay;
 
 /// How much of the statement that pinned is kept for operators.
@@ -150,6 +151,30 @@ impl Server {
 }
 
 impl Relay {
+    /// What was judged of `text`, and what the configuration of this pool adds to it.
+    #[inline]
+    pub(crate) fn judged_here<'a>(
+        &self,
+        id: ServerId,
+        judged: Option<&'a Effects>,
+        text: &[u8],
+    ) -> Option<Cow<'a, Effects>> {
+        let route = &self.pools[self.servers[id].pool.0 as usize].route;
+        if route.functions.is_none() && route.settings.sequences == SequenceScope::Transaction {
+            return judged.map(Cow::Borrowed);
+        }
+        let mut effects = judged.cloned().unwrap_or_default();
+        if let Some(functions) = &route.functions {
+            if let Some(called) = self.dialect.effects_of_calls(text, functions) {
+                effects.add(&called);
+            }
+        }
+        if route.settings.sequences == SequenceScope::Session && self.dialect.advances_sequences(text) {
+            effects.begins.add(Traces::SEQUENCES);
+        }
+        (!effects.is_empty()).then_some(Cow::Owned(effects))
+    }
+
     /// A text with `effects` goes to a server.
     ///
     /// # Errors

@@ -94,6 +94,7 @@ impl Relay {
             remote_database: String::new(),
             password: None,
             parameters: Vec::new(),
+            functions: None,
             max_database_servers: 0,
             max_user_servers: 0,
         });

@@ -314,6 +314,30 @@ fn a_time_limit_of_a_client_is_lifted_while_its_server_is_asked() {
 }
 
 #[test]
+fn functions_that_touch_the_session_unseen_are_known_by_configuration() {
+    let touched = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut config = snapshot(1);
+    config.databases[0].stateful_functions = vec![
+        ("app.login".to_owned(), touched(&["work_mem"])),
+        ("lock".to_owned(), touched(&["advisory lock"])),
+    ];
+    let mut world = World::new(config);
+    let (one, two) = (world.login(0), world.login(0));
+    // The scripted database carries a function's body out as statements behind its call.
+    world.query(one, "select app.login();call set work_mem=5");
+    assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+    assert_eq!(world.query(one, "show work_mem"), "T D:5 C:SELECT 1 Z:I");
+    world.query(two, "select b");
+    let batch = [parse("s", "select lock()"), bind("", "s", &[]), execute("", 0), sync()].concat();
+    let asked = |world: &World| world.ran().iter().filter(|ran| ran.text.contains("'locks'")).count();
+    world.send(two, &batch);
+    world.run_for(10_000);
+    assert_eq!(asked(&world), 1);
+    assert!(pins(&mut world).is_empty(), "no lock was taken");
+    world.everybody_leaves();
+}
+
+#[test]
 fn a_seed_keeps_its_server_and_the_server_ends_with_it() {
     let mut world = World::new(snapshot(1));
     let one = world.login(0);

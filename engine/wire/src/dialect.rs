@@ -3,7 +3,7 @@
 //! Only dispatch: each method is a `match` that names the same function of each dialect.
 //! Called by `relay`, which therefore never says which database it serves.
 
-use crate::effects::{Effects, Finding, Question};
+use crate::effects::{Effects, Finding, Question, StatefulFunction};
 use crate::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep};
 use crate::postgres::{self, handshake_in, handshake_out, reply};
 use crate::{
@@ -227,6 +227,11 @@ impl Dialect {
     /// May `text` advance a sequence?
     pub fn advances_sequences(self, text: &[u8]) -> bool {
         ask!(self, calls::advances(text))
+    }
+
+    /// The effects of those calls in `text` that its words do not show.
+    pub fn effects_of_calls(self, text: &[u8], functions: &[StatefulFunction]) -> Option<Effects> {
+        ask!(self, calls::effects_of_calls(text, functions))
     }
 
     /// Run statement text: one request with one `Ready`.

@@ -162,6 +162,41 @@ impl Effects {
     }
 }
 
+/// A function whose call touches the session without saying so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatefulFunction {
+    schema: Option<Box<str>>,
+    name: Box<str>,
+    pub effects: Effects,
+}
+
+impl StatefulFunction {
+    /// `name` as a call says it, with a schema or without; `touched`: names of settings, words for kinds of
+    /// state as in [`Traces::NAMED`], or `any setting`.
+    pub fn new(name: &str, touched: &[String]) -> Self {
+        let mut effects = Effects::default();
+        for word in touched {
+            match Traces::named(word) {
+                Some(kind) => effects.begins.add(kind),
+                None if word == "any setting" => effects.settings.unnamed = true,
+                None => effects.settings.set.push(word.as_str().into()),
+            }
+        }
+        let (schema, name) =
+            name.rsplit_once('.').map_or((None, name), |(schema, name)| (Some(schema.into()), name));
+        Self { schema, name: name.into(), effects }
+    }
+
+    /// Is it the one that a text calls `name`, in `schema` if the text says one?
+    pub fn is_called(&self, schema: Option<&[u8]>, name: &[u8]) -> bool {
+        self.name.as_bytes().eq_ignore_ascii_case(name)
+            && match (&self.schema, schema) {
+                (Some(own), Some(said)) => own.as_bytes().eq_ignore_ascii_case(said),
+                _ => true,
+            }
+    }
+}
+
 /// What a server is asked about its session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Question {

@@ -231,6 +231,16 @@ POOL = (
     ),
 )
 
+FUNCTIONS = (
+    Setting(
+        name="pool.stateful_functions.FUNCTION", kind=Kind.STATE, default=None, scopes=_DB,
+        meaning="What a call of this function, with its schema or without, leaves in the session"
+        " although its text does not say so: names of settings, `any setting`, or kinds of state"
+        " as SHOW PINS names them.",
+        neighbour="`pool.pinning`; settings in a function's body are not seen otherwise",
+    ),
+)
+
 DATABASE = (
     Setting(
         name="databases.NAME.url", kind=Kind.SECRET, default=None, scopes=(Scope.DATABASE,),
@@ -525,6 +535,7 @@ ENGINE = (
 SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     ("Listeners", LISTEN),
     ("Pools", POOL),
+    ("Functions that touch the session", FUNCTIONS),
     ("Databases", DATABASE),
     ("Endpoints", ENDPOINT),
     ("Users", USER),

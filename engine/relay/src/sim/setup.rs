@@ -53,6 +53,7 @@ pub fn database(name: &str, endpoint: usize, size: u32) -> Database {
         user: Some("app".into()),
         password: None,
         pool: pool_settings(size),
+        stateful_functions: Vec::new(),
         parameters: Vec::new(),
         max_clients: 0,
         max_servers: 0,

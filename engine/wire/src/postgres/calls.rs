@@ -5,7 +5,9 @@
 //!
 //! Source: PostgreSQL manual, "System Administration Functions", "Session Information Functions".
 
-use super::words::{is, starts, Token, Words};
+use crate::effects::{Effects, StatefulFunction};
+
+use super::words::{bare, is, starts, Token, Words};
 
 /// Functions whose result is, or holds, what they are given.
 const PASSING: [&[u8]; 26] = [
@@ -191,6 +193,38 @@ pub fn advances(text: &[u8]) -> bool {
     })
 }
 
+/// The effects of the calls in `text` of any of `functions`.
+pub fn effects_of_calls(text: &[u8], functions: &[StatefulFunction]) -> Option<Effects> {
+    let mut words = Words { rest: text };
+    let mut found: Option<Effects> = None;
+    let mut is_block = false;
+    // The name before a dot, then the dot.
+    let (mut schema, mut before): (Option<&[u8]>, Option<&[u8]>) = (None, None);
+    while let Some(token) = words.next() {
+        match token {
+            Token::Word(word) => {
+                is_block |= is(word, b"do");
+                let name = bare(word);
+                let is_call = || matches!(Words { rest: words.rest }.next(), Some(Token::Symbol(b'(')));
+                for function in functions.iter().filter(|function| function.is_called(schema, name)) {
+                    if is_call() {
+                        found.get_or_insert_with(Effects::default).add(&function.effects);
+                    }
+                }
+                (schema, before) = (None, Some(name));
+            }
+            Token::Symbol(b'.') => schema = before.take(),
+            Token::Body(body) if is_block => {
+                if let Some(effects) = effects_of_calls(body, functions) {
+                    found.get_or_insert_with(Effects::default).add(&effects);
+                }
+            }
+            _ => (schema, before) = (None, None),
+        }
+    }
+    found
+}
+
 /// Does `true` stand among the arguments that begin `rest`?
 pub(super) fn holds_true(rest: &[u8]) -> bool {
     let mut words = Words { rest };
@@ -209,7 +243,8 @@ pub(super) fn holds_true(rest: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::advances;
+    use super::{advances, effects_of_calls};
+    use crate::effects::StatefulFunction;
     use crate::effects::Traces;
     use crate::postgres::judge::effects;
 
@@ -290,6 +325,33 @@ mod tests {
             "select nextval('s'), currval('s')",
         ] {
             assert!(!earlier(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn calls_of_functions_that_are_known_to_touch_the_session_are_found() {
+        let touched = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let functions = [
+            StatefulFunction::new("app.set_tenant", &touched(&["app.tenant", "role"])),
+            StatefulFunction::new("take_lock", &touched(&["advisory lock"])),
+            StatefulFunction::new("login", &touched(&["any setting"])),
+        ];
+        let of = |text: &str| effects_of_calls(text.as_bytes(), &functions).unwrap_or_default();
+        for text in
+            ["select app.set_tenant(5)", "SELECT Set_Tenant (5)", "select \"app\" . \"set_tenant\"(1)"]
+        {
+            assert_eq!(of(text).settings.set, ["app.tenant".into(), "role".into()], "{text}");
+        }
+        assert_eq!(of("call any.take_lock()").begins, Traces::LOCKS);
+        assert_eq!(of("do $$ begin perform take_lock(); end $$").begins, Traces::LOCKS);
+        let both = of("select login(), take_lock() from t");
+        assert!(both.settings.unnamed && both.begins == Traces::LOCKS);
+        for text in [
+            "select other.set_tenant(5)",
+            "select take_lock, 'login()' -- login()",
+            "create function f() returns void language sql as $$ select login() $$",
+        ] {
+            assert!(of(text).is_empty(), "{text}");
         }
     }
 

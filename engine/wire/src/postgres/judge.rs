@@ -7,7 +7,7 @@
 //! Source: PostgreSQL manual, "SQL Commands", and the functions listed under each kind below.
 
 use super::calls;
-use super::words::{ends, is, plain, starts, unquoted, Token, Words};
+use super::words::{bare, ends, is, plain, starts, unquoted, Token, Words};
 use crate::effects::{Effects, Traces};
 
 /// The effects of `text`, which may hold several statements; None: none that outlast a transaction.
@@ -137,7 +137,7 @@ impl<'a> Judge<'a> {
 
     #[inline]
     fn word(&mut self, word: &[u8], previous: &[u8]) {
-        let word = word.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(word);
+        let word = bare(word);
         match (word.len(), word[..word.len().min(1)].first().map(u8::to_ascii_lowercase)) {
             (10, Some(b's')) if is(word, b"set_config") => self.set_config(),
             (4.., Some(b'p')) if starts(word, b"pg_") => self.system_name(word),

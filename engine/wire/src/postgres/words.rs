@@ -127,6 +127,11 @@ pub(super) fn plain(text: &[u8]) -> Option<Box<str>> {
     Some(std::str::from_utf8(inner).ok()?.replace("''", "'").into())
 }
 
+/// A word without the quotes around it.
+pub(super) fn bare(word: &[u8]) -> &[u8] {
+    word.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(word)
+}
+
 /// A name as the server knows it.
 pub(super) fn unquoted(word: &[u8]) -> String {
     let text = String::from_utf8_lossy(word);
