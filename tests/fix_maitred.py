@@ -294,7 +294,13 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
 def basic(port: int, **databases: dict[str, Any]) -> dict[str, Any]:
     """The configuration that tests start from: one database `shop`, trust, five servers."""
     return {
-        "pool": {"mode": "transaction", "size": 5, "queue_timeout": "20s"},
+        "pool": {
+            "mode": "transaction",
+            "size": 5,
+            "queue_timeout": "20s",
+            # Why: tests ask on which server they are, and are to stay as free as they were.
+            "pin_ignore": ["backend pid"],
+        },
         "databases": databases or {"shop": {"url": f"postgres://app@127.0.0.1:{port}/shop"}},
         "users": {"postgres": {"admin": True}, "app": {}},
         "auth": {"method": "trust"},

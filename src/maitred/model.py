@@ -80,6 +80,8 @@ class Database:
     password: Secret | None
     pool: Settings
     parameters: tuple[tuple[str, str], ...]
+    stateful_functions: tuple[tuple[str, tuple[str, ...]], ...]
+    """Functions that touch the session, each with names of settings and kinds of state."""
     max_clients: int
     max_servers: int
     disabled: bool

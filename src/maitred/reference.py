@@ -104,8 +104,8 @@ def _scope(setting: Setting, scope: Scope) -> str:
 
 
 def _value(setting: Setting) -> str:
-    if setting.kind is Kind.CHOICE:
-        return "one of " + ", ".join(f"`{choice}`" for choice in setting.choices)
+    if setting.kind in (Kind.CHOICE, Kind.CHOICES):
+        return setting.kind.value + " " + ", ".join(f"`{choice}`" for choice in setting.choices)
     if setting.kind in (Kind.DURATION, Kind.SECONDS, Kind.SIZE, Kind.COUNT, Kind.PERCENT):
         least, most = setting.show(setting.least), setting.show(setting.upper_bound)
         return f"{setting.kind.value}, {least} to {most}"

@@ -5,7 +5,7 @@ Each test has one server and two clients that must not see each other's state. R
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -151,6 +151,168 @@ def test_what_a_client_leaves_is_gone_for_the_next(maitred: Maitred, reason: str
         assert one.value(count) == "1"
     with maitred.wire() as two:
         assert two.value(count) == "0"
+
+
+def test_the_number_of_the_process_is_its_clients_once_told(
+    make_maitred: Callable[..., Maitred], postgres: Postgres
+) -> None:
+    maitred = make_maitred({"pool": {"size": 2, "pin_ignore": []}})
+    with maitred.wire() as one, maitred.wire() as two, maitred.wire() as three:
+        pid = one.value("select pg_backend_pid()")
+        assert pins(maitred) == ["backend pid"]
+        assert two.value("select pid <> pg_backend_pid() from (values (1)) as v (pid)") == "t"
+        three.query("begin")
+        assert one.value("select pg_backend_pid()") == pid
+        three.query("rollback")
+        one.query("discard all")
+        assert pins(maitred) == []
+        pid = one.value("select 'now ' || pg_backend_pid()").removeprefix("now ")
+        assert pins(maitred) == ["backend pid"]
+    eventually(lambda: pins(maitred) == [])
+    alive = f"select count(*) from pg_stat_activity where pid = {pid}"
+    assert postgres.value(alive) == 1, "its server is used further"
+
+
+@pytest.fixture
+def sequence(postgres: Postgres) -> Iterator[str]:
+    postgres.rows("create table numbered (id serial, word text)")
+    postgres.rows("grant all on numbered, numbered_id_seq to app")
+    yield "numbered_id_seq"
+    postgres.rows("drop table numbered")
+
+
+INSERT = "insert into numbered (word) values ('a')"
+
+
+@pytest.mark.parametrize("ask", ["select lastval()", "select currval('numbered_id_seq')"])
+def test_what_a_sequence_gave_is_told_to_its_client_alone(
+    maitred: Maitred, sequence: str, ask: str
+) -> None:
+    with maitred.wire() as one, maitred.wire() as two:
+        one.query(INSERT)
+        assert one.value(ask) == "1"
+        assert pins(maitred) == ["sequence"]
+        one.query(INSERT)
+        one.query("discard sequences")
+        one.query(INSERT)
+        assert two.error(ask).fields["C"] == "55000"
+        assert pins(maitred) == ["sequence"]
+        two.query(INSERT)
+        assert two.value(ask) == "4"
+        two.query("discard sequences")
+        two.query("deallocate all")
+        for client, name in ((one, ""), (two, "named")):
+            client.send(parse(ask, name) + bind(name=name) + execute() + sync())
+            assert client.read_until("Z")[-2].fields["C"] == "55000"
+            client.query("discard sequences")
+    eventually(lambda: pins(maitred) == [])
+
+
+def test_what_a_sequence_gave_in_a_transaction_is_told_there(
+    maitred: Maitred, sequence: str
+) -> None:
+    with maitred.wire() as one, maitred.wire() as two:
+        for number in (1, 3, 5):
+            for client, expected in ((one, number), (two, number + 1)):
+                client.send(query("begin") + query(INSERT) + query("select lastval()"))
+                for _ in range(2):
+                    client.read_until("Z")
+                assert client.read_until("Z")[1].values == [str(expected)]
+                client.query("commit")
+    assert pins(maitred) == []
+
+
+def test_whoever_inserts_keeps_its_server_where_that_is_wanted(
+    make_maitred: Callable[..., Maitred], sequence: str
+) -> None:
+    maitred = make_maitred({"pool": {"size": 1, "sequences": "session"}})
+    with maitred.wire() as one:
+        one.query(INSERT)
+        assert pins(maitred) == ["sequence"]
+        assert one.value("select lastval()") == "1"
+
+
+@pytest.mark.parametrize(
+    "seed", ["select setseed(0.25)", "set seed = 0.25", "set local seed = 0.25"]
+)
+def test_a_seed_is_nobody_elses(maitred: Maitred, postgres: Postgres, seed: str) -> None:
+    expected = [row[0] for row in postgres.rows("select setseed(0.25); select random()::text")]
+    with maitred.wire() as one:
+        one.query(seed)
+        assert pins(maitred) == ["seed"]
+        (server,) = postgres.backends()
+    eventually(lambda: server not in postgres.backends())
+    with maitred.wire() as two:
+        assert two.value("select random()") not in expected
+
+
+def test_more_settings_than_a_client_may_carry_keep_its_server(
+    make_maitred: Callable[..., Maitred],
+) -> None:
+    maitred = make_maitred({"pool": {"size": 1, "client_state": "1KiB"}})
+    with maitred.wire() as one, maitred.wire() as two:
+        for name in ("app.a", "search_path"):
+            one.query(f"set {name} = '{'x' * 600}'")
+            eventually(lambda: pins(maitred) == [])
+            one.query(f"set {name} = '{'y' * 1100}'")
+            eventually(lambda: pins(maitred) == ["too much state"])
+            assert one.value(f"show {name}") == "y" * 1100
+            one.query("discard all")
+            assert "y" not in (two.value(f"select current_setting('{name}', true)") or "")
+            assert pins(maitred) == []
+        one.query(f"prepare p as select 'kept' -- {'z' * 1100}")
+        eventually(lambda: pins(maitred) == ["sql prepare"])
+        assert one.value("execute p") == "kept"
+
+
+def test_a_time_limit_does_not_hit_what_we_ask(maitred: Maitred) -> None:
+    with maitred.wire() as one, maitred.wire() as two:
+        one.query("set default_transaction_isolation = serializable")
+        one.query("set default_transaction_read_only = on; set default_transaction_deferrable = on")
+        one.query("set statement_timeout = '1ms'; set lock_timeout = '1ms'")
+        for number in range(100):
+            one.query(f"do $$ begin execute 'set work_mem = {number + 100}'; end $$")
+            if number % 10 == 0:
+                assert two.value("show statement_timeout") == "0"
+                assert two.value("show work_mem") == "4MB"
+        eventually(lambda: one.value("show work_mem") is not None)
+        seen = "select current_setting('statement_timeout'), current_setting('lock_timeout')"
+        assert one.rows(seen) == [["1ms", "1ms"]]
+        assert one.value("show transaction_isolation") == "serializable"
+        one.query("reset statement_timeout")
+        assert two.value("show statement_timeout") == "0"
+        assert one.rows(seen) == [["0", "1ms"]]
+        one.query("reset all")
+        assert one.rows(seen) == [["0", "0"]]
+    assert pins(maitred) == []
+
+
+def test_what_a_function_does_inside_is_told_by_configuration(
+    make_maitred: Callable[..., Maitred], postgres: Postgres
+) -> None:
+    for name, body in (
+        ("set_tenant", "select set_config('app.tenant', '7', false)"),
+        ("take_lock", "select pg_advisory_lock(99)"),
+        ("drop_lock", "select pg_advisory_unlock(99)"),
+    ):
+        postgres.rows(f"create function {name}() returns void language sql as $$ {body} $$")
+    functions = {"public.set_tenant": ["app.tenant"], "drop_lock": ["advisory lock"]}
+    functions["take_lock"] = ["advisory lock"]
+    maitred = make_maitred({"pool": {"size": 1, "stateful_functions": functions}})
+    tenant = "select coalesce(current_setting('app.tenant', true), '')"
+    try:
+        with maitred.wire() as one, maitred.wire() as two:
+            one.query("select set_tenant()")
+            assert two.value(tenant) == ""
+            assert one.value(tenant) == "7"
+            one.send(parse("select public.take_lock()") + bind() + execute() + sync())
+            one.read_until("Z")
+            eventually(lambda: pins(maitred) == ["advisory lock"])
+            one.query("do $$ begin perform drop_lock(); end $$")
+            eventually(lambda: pins(maitred) == [])
+    finally:
+        for name in ("set_tenant", "take_lock", "drop_lock"):
+            postgres.rows(f"drop function {name}")
 
 
 def test_statements_of_sql_keep_their_names_in_each_client(maitred: Maitred) -> None:

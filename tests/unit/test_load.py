@@ -72,6 +72,36 @@ def test_the_nearest_value_wins(read: Read) -> None:
     assert dict(config.users[0].pool) == {"mode": "statement"}
 
 
+def test_functions_with_state_are_named_for_all_or_for_one_database(read: Read) -> None:
+    config = read(
+        "[pool.stateful_functions]\n'app.login' = ['app.tenant', 'role']\ntake = 'advisory lock'\n"
+        + GOOD.replace("[users.app]", "[databases.shop.pool.stateful_functions]\n"
+        "take = 'any setting'\napp.other = ['work_mem']\n[users.app]")
+        + "[databases.plain]\nurl = 'postgres://db1/plain'\n"
+    )  # fmt: skip
+    shop, plain = config.databases
+    login = ("app.login", ("app.tenant", "role"))
+    assert plain.stateful_functions == (login, ("take", ("advisory lock",)))
+    own = (login, ("take", ("any setting",)), ("app.other", ("work_mem",)))
+    assert shop.stateful_functions == own
+    shown = {one.name: one.value for one in config.effective}
+    assert shown["pool.stateful_functions.take"] == "advisory lock"
+    assert shown["databases.shop.pool.stateful_functions.app.other"] == "work_mem"
+    assert not any("FUNCTION" in name for name in shown)
+
+
+@pytest.mark.parametrize("value", ["['a lock']", "[]", "5", "['app.']"])
+def test_what_a_function_touches_must_be_known(read: Read, value: str) -> None:
+    line, text = only(read, f"[pool.stateful_functions]\ntake = {value}\n" + GOOD)
+    assert line == 2
+    assert text.startswith("pool.stateful_functions.take must")
+
+
+def test_functions_belong_to_no_user(read: Read) -> None:
+    _, text = only(read, GOOD + "pool.stateful_functions.take = ['role']\n")
+    assert "users.app.pool.stateful_functions.take" in text
+
+
 def test_layers_win_over_the_file(read: Read) -> None:
     config = read("[pool]\nsize = 7\n" + GOOD, Layer("here", {("pool", "size"): 8}))
     assert config.databases[0].pool["size"] == 8

@@ -22,7 +22,7 @@ def test_names_are_unique() -> None:
 def test_a_row_is_complete(setting: Setting) -> None:
     assert setting.meaning.endswith(".")
     assert setting.neighbour
-    assert (setting.kind is Kind.CHOICE) == bool(setting.choices)
+    assert (setting.kind in (Kind.CHOICE, Kind.CHOICES)) == bool(setting.choices)
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,7 @@ def test_a_row_is_complete(setting: Setting) -> None:
 def test_a_default_is_a_good_value_and_reads_back(setting: Setting) -> None:
     value = setting.default_value
     assert value is not None
-    if setting.kind not in (Kind.COUNT, Kind.PERCENT, Kind.SWITCH, Kind.NAMES):
+    if setting.kind not in (Kind.COUNT, Kind.PERCENT, Kind.SWITCH, Kind.NAMES, Kind.CHOICES):
         assert setting.read(setting.show(value)) == value
 
 
@@ -47,6 +47,8 @@ def test_a_default_is_a_good_value_and_reads_back(setting: Setting) -> None:
         ("log.connections", "yes", "true or false"),
         ("listen.postgres", ["127.0.0.1:6432", 5], "text in quotes"),
         ("console.names", [1], "text in quotes"),
+        ("pool.stateful_functions.FUNCTION", ["a lock"], '"advisory lock"'),
+        ("pool.pin_ignore", ["advisory lock"], 'one of "backend pid"'),
         ("pool.reset_query", "a\0b", "zero byte"),
         ("pool.queue_timeout", "400d", "at most 366d"),
     ],

@@ -15,10 +15,11 @@ import pytest
 from maitred.auth.store import Verifiers
 from maitred.config.load import Layer
 from maitred.config.schema import LIMITS, LISTEN, POOL, SETTINGS
-from maitred.config.setting import Scope
+from maitred.config.setting import STATE_KINDS, Scope
 from maitred.prepare import Source, prepare
 
 SNAPSHOT = Path(__file__).parents[2] / "engine/relay/src/snapshot.rs"
+EFFECTS = Path(__file__).parents[2] / "engine/wire/src/effects.rs"
 TEXT = """\
 [listen]
 postgres = ["127.0.0.1:6432", "unix:/tmp:6432"]
@@ -72,6 +73,15 @@ def test_every_field_of_the_struct_is_there(
     assert set(part) == rust_fields(struct)
 
 
+def test_kinds_of_state_are_the_words_of_the_engine() -> None:
+    known = set(
+        re.findall(r'^        \(Self::\w+, "([a-z ]+)"\),$', EFFECTS.read_text(), re.MULTILINE)
+    )
+    # Nobody can say beforehand that a function leaves too much.
+    assert set(STATE_KINDS) - {"any setting"} == known - {"too much state"}
+    assert set(SETTINGS["pool.pin_ignore"].choices) <= known
+
+
 def rust_words(name: str, convention: str) -> set[str]:
     """The words of an enum, as serde spells its variants by `convention`."""
     text = SNAPSHOT.read_text()
@@ -91,6 +101,8 @@ def rust_words(name: str, convention: str) -> set[str]:
         ("tls.server.mode", "SslMode", "kebab-case"),
         ("pool.mode", "PoolMode", "lowercase"),
         ("pool.when_down", "WhenDown", "lowercase"),
+        ("pool.pinning", "Pinning", "lowercase"),
+        ("pool.sequences", "SequenceScope", "lowercase"),
     ],
 )
 def test_choices_are_the_words_of_the_engine(name: str, enum: str, convention: str) -> None:

@@ -37,7 +37,7 @@ impl Relay {
         if server.owed.is_empty() {
             return (false, Aftermath::Lost(Fault("an error that answers nothing")));
         }
-        if server.is_adjusting {
+        if server.adjusting > 0 {
             return (false, self.adjusting_failed(id, client, error));
         }
         let at_fault = server.owed.front().map(|owed| owed.answer);
@@ -102,16 +102,22 @@ impl Relay {
         };
         if server.dialect.is_identity(name) {
             // What the database says of itself: for the client to know, for nobody to set.
-            return client.is_some() && !server.is_adjusting;
+            return client.is_some() && server.adjusting == 0;
         }
         let fresh = server.shared.welcome();
         let is_default = fresh.is_some_and(|fresh| fresh.settings.value(name) == Some(value));
+        let is_adjusting = server.adjusting > 0;
         let mut settings = (*server.settings).clone();
-        let changed = if is_default { settings.remove(name) } else { settings.set(name, value) };
+        let mut changed = if is_default { settings.remove(name) } else { settings.set(name, value) };
+        let limits = &self.pools[server.pool.0 as usize].route.settings;
+        let is_excess = changed
+            && !is_default
+            && !is_adjusting
+            && limits.mode != PoolMode::Session
+            && !settings.set_within(name, value, limits.client_state_bytes);
         if changed {
             server.settings = self.settings.intern(settings);
         }
-        let is_adjusting = server.is_adjusting;
         if server.is_discarded {
             return false;
         }
@@ -120,9 +126,12 @@ impl Relay {
             return false;
         }
         let mut settings = (*client.settings).clone();
-        let changed = if is_default { settings.remove(name) } else { settings.set(name, value) };
+        changed = if is_default || is_excess { settings.remove(name) } else { settings.set(name, value) };
         if changed {
             client.settings = self.settings.intern(settings);
+        }
+        if is_excess {
+            self.keep_excess(id);
         }
         changed || !is_adjusting
     }
@@ -135,8 +144,8 @@ impl Relay {
             // Why: in a pipeline the next unit begins when the one before it has ended.
             server.asked_at = now;
         }
-        if server.is_adjusting {
-            server.is_adjusting = false;
+        if server.adjusting > 0 {
+            server.adjusting -= 1;
             return;
         }
         if server.is_questioned() {

@@ -153,6 +153,8 @@ pub struct PoolShared {
     /// Next moment the connect rate allows.
     rate_at: AtomicU64,
     pub paused: AtomicBool,
+    /// Clients ask in their transactions what sequences gave them.
+    pub reads_sequences: AtomicBool,
     /// Servers opened before this moment are closed when free (RECONNECT, new credentials).
     pub stale_before: AtomicU64,
     /// Counts what passed that may have changed what names stand for; shared by the database's pools.
@@ -184,6 +186,7 @@ impl PoolShared {
             failures: AtomicU32::new(0),
             rate_at: AtomicU64::new(0),
             paused: AtomicBool::new(false),
+            reads_sequences: AtomicBool::new(false),
             stale_before: AtomicU64::new(0),
             definitions,
             wants_tls: AtomicBool::new(false),

@@ -89,6 +89,8 @@ pub struct Client {
     pub minor: u16,
     pub opened_at: Time,
     pub idle_since: Time,
+    /// The server it used last, and how often that had been lent by then.
+    pub last_lease: Option<(ServerId, u64)>,
     pub asked_at: Time,
     /// Its transaction or its place was lost; the next request is told.
     pub lost: Option<Box<Complaint>>,
@@ -203,6 +205,7 @@ impl Client {
             minor: 0,
             opened_at: now,
             idle_since: now,
+            last_lease: None,
             asked_at: Time::NEVER,
             lost: None,
             subscription: None,
@@ -441,7 +444,7 @@ impl Relay {
             _ => {}
         }
         self.clients[id].asked_at = self.now;
-        match self.lend(id) {
+        match self.lend(id, message, here) {
             Lent::Now(server) => self.forward(id, server, message, here),
             Lent::Queued => Ok(Step::Wait),
             Lent::Refused(complaint) => Ok(self.fail_unit(id, &complaint, message, here)),

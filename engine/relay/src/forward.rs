@@ -153,11 +153,11 @@ impl Relay {
         here: &[u8],
     ) -> Option<Complaint> {
         let text = self.dialect.query_text(here);
-        let effects = self.dialect.effects_of(text);
+        let judged = self.dialect.effects_of(text);
         if self.clients[id].subscription.is_some() {
-            self.listen_along(id, to, text, effects.as_deref());
+            self.listen_along(id, to, text, judged.as_deref());
         }
-        if let Some(effects) = effects {
+        if let Some(effects) = self.judged_here(to, judged.as_deref(), text) {
             if let Err(complaint) = self.suspect(to, &effects, text) {
                 return Some(complaint);
             }
@@ -205,12 +205,15 @@ impl Relay {
         let statements = client.statements.get_or_insert_with(Default::default);
         self.pools[pool.0 as usize].counters.client_parses += 1;
         if parts.name.is_empty() {
-            let server = &mut self.servers[to];
             if statements.unnamed.as_ref().is_none_or(|held| held.key != key) {
                 let effects = dialect.effects_of(dialect.definition_text(parts.definition));
                 let definition = parts.definition.into();
                 statements.unnamed = Some(Arc::new(Statement { key, definition, effects }));
             }
+            if statements.unnamed.as_ref().is_some_and(|held| held.reads_sequences()) {
+                self.guard_sequences(to);
+            }
+            let server = &mut self.servers[to];
             server.statements.unnamed = Some(key);
             server.unsynced += 1;
             server.owe(Answer::PreparedUnnamed, true, now);
@@ -247,6 +250,9 @@ impl Relay {
         let judge = || dialect.effects_of(dialect.definition_text(parts.definition));
         let statement = self.statement_table.intern(key, parts.definition, judge);
         statements.insert(parts.name, Arc::clone(&statement));
+        if statement.reads_sequences() {
+            self.guard_sequences(to);
+        }
         let server = &mut self.servers[to];
         server.pending_names.push_back(parts.name.into());
         server.unsynced += 1;
@@ -303,13 +309,12 @@ impl Relay {
             self.clients[id].passing = message.total - here.len();
             return Ok(Step::Used(here.len()));
         };
+        let text = dialect.definition_text(&statement.definition);
         if self.clients[id].subscription.is_some() {
-            let text = dialect.definition_text(&statement.definition);
             self.listen_along(id, to, text, statement.effects.as_deref());
         }
-        if let Some(effects) = &statement.effects {
-            let text = dialect.definition_text(&statement.definition);
-            if let Err(complaint) = self.suspect(to, effects, text) {
+        if let Some(effects) = self.judged_here(to, statement.effects.as_deref(), text) {
+            if let Err(complaint) = self.suspect(to, &effects, text) {
                 return Ok(self.fail_on_server(id, to, &complaint, message, here));
             }
         }

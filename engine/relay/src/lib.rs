@@ -27,6 +27,7 @@ pub mod open;
 pub mod pool;
 pub mod report;
 pub mod route;
+pub mod sequences;
 pub mod server;
 pub mod session_state;
 #[cfg(any(test, feature = "sim"))]

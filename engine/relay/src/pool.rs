@@ -16,7 +16,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use maitred_wire::dialect::ServerError;
-use maitred_wire::{Code, Complaint, Transaction};
+use maitred_wire::{ClientMessage, Code, Complaint, Transaction};
 
 use crate::action::{Action, ClientEnd, Mail, ServerEnd};
 use crate::aftermath::Aftermath;
@@ -112,29 +112,30 @@ impl Relay {
         self.pools.iter().map(|pool| (pool.servers as usize).saturating_sub(pool.idle.len())).sum()
     }
 
-    /// Lend a server to `client`, or put it in the queue.
-    pub(crate) fn lend(&mut self, id: ClientId) -> Lent {
+    /// Lend a server to a client that asks for `message`, or put it in the queue.
+    pub(crate) fn lend(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Lent {
         if self.clients[id].is_misplaced {
             self.put_in_place(id);
         }
         let client = &self.clients[id];
-        let pool = &mut self.pools[client.pool.0 as usize];
-        if pool.waiting == 0 && !pool.is_paused() {
+        let at = client.pool;
+        let pool = &self.pools[at.0 as usize];
+        if pool.waiting == 0 && !pool.idle.is_empty() && !pool.is_paused() {
             let wanted = &client.settings;
             // Why: the same settings save a round trip; the most recent has the warmest cache.
-            let at = pool
+            let depth = pool
                 .idle
                 .iter()
                 .rev()
                 .take(MATCH_DEPTH)
                 .position(|server| Arc::ptr_eq(&self.servers[*server].settings, wanted))
                 .unwrap_or(0);
-            if !pool.idle.is_empty() {
-                let server = pool.idle.remove(pool.idle.len() - 1 - at);
-                self.publish_share(client.pool);
-                self.attach(server, id, 0);
-                return Lent::Now(server);
-            }
+            let place = pool.idle.len() - 1 - depth;
+            let place = self.place_of_sequences(id, place, message, here);
+            let server = self.pools[at.0 as usize].idle.remove(place);
+            self.publish_share(at);
+            self.attach(server, id, 0);
+            return Lent::Now(server);
         }
         self.enqueue(id)
     }
@@ -238,6 +239,7 @@ impl Relay {
     fn attach(&mut self, server_id: ServerId, client_id: ClientId, waited_us: u64) {
         let now = self.now;
         self.ensure_buffer(server_id);
+        let has_own_sequences = self.has_own_sequences(client_id, server_id);
         let server = &mut self.servers[server_id];
         let client = &mut self.clients[client_id];
         debug_assert!(server.is_free() && !server.is_cancelling);
@@ -247,10 +249,16 @@ impl Relay {
         server.quiet_since = now;
         server.waited_us = waited_us;
         server.leases += 1;
+        server.finished = 0;
+        server.has_own_sequences = has_own_sequences;
+        client.last_lease = Some((server_id, server.leases));
         client.state = client::State::Leased(server_id);
         server.names = Some(client.settings.meaning(server.dialect.naming_settings()));
         self.pools[server.pool.0 as usize].counters.note_lease(waited_us);
         self.adjust(server_id, client_id);
+        if self.must_forget_sequences(server_id) {
+            self.forget_sequences(server_id);
+        }
     }
 
     /// Bring a server's settings to its client's, in front of what comes next. False: they are.
@@ -276,7 +284,7 @@ impl Relay {
         let is_due = !changes.is_empty();
         if is_due {
             server.dialect.write_settings(&mut server.output, &changes);
-            server.is_adjusting = true;
+            server.adjusting += 1;
             server.owe(Answer::Ready(Unit::Query), false, now);
             server.statements.unnamed = None;
         }

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use maitred_wire::auth::scram;
+use maitred_wire::effects::StatefulFunction;
 use maitred_wire::handshake::Credentials;
 
 use crate::budget::{Level, PoolKey, Shared};
@@ -23,6 +24,9 @@ pub struct KnownUser {
     pub stats: bool,
 }
 
+/// Functions that touch the session; None rather than none, so that nobody looks for them.
+type Functions = Arc<[StatefulFunction]>;
+
 /// What Python answered about users that the snapshot does not hold.
 type Answers = HashMap<String, Option<Arc<KnownUser>>>;
 
@@ -33,6 +37,8 @@ pub struct Routes {
     databases: HashMap<String, usize>,
     users: HashMap<String, Arc<KnownUser>>,
     endpoints: Vec<Arc<Endpoint>>,
+    /// Of each database, in their order.
+    functions: Vec<Option<Functions>>,
     /// Grows by one entry per user asked about, at most [`ANSWERS_KEPT`]; gone with the snapshot.
     answers: Mutex<Answers>,
 }
@@ -49,6 +55,7 @@ pub struct Route {
     pub remote_database: String,
     pub password: Option<String>,
     pub parameters: Vec<(String, String)>,
+    pub functions: Option<Functions>,
     pub max_database_servers: u32,
     pub max_user_servers: u32,
 }
@@ -87,13 +94,22 @@ impl Routes {
                 or(user.max_servers, snapshot.limits.servers_per_user),
             );
         }
+        let functions = snapshot.databases.iter().map(|database| {
+            let new = |(name, touched): &(String, Vec<String>)| StatefulFunction::new(name, touched);
+            let functions: Functions = database.stateful_functions.iter().map(new).collect();
+            (!functions.is_empty()).then_some(functions)
+        });
+        let functions = functions.collect();
         let endpoints = snapshot.endpoints.iter().cloned().map(Arc::new).collect();
-        Ok(Arc::new(Routes { snapshot, databases, users, endpoints, answers: Mutex::default() }))
+        Ok(Arc::new(Routes { snapshot, databases, users, endpoints, functions, answers: Mutex::default() }))
     }
 
     pub fn database(&self, name: &str) -> Option<&Database> {
-        let at = self.databases.get(name).or_else(|| self.databases.get("*"))?;
-        Some(&self.snapshot.databases[*at])
+        Some(&self.snapshot.databases[self.place(name)?])
+    }
+
+    fn place(&self, name: &str) -> Option<usize> {
+        self.databases.get(name).or_else(|| self.databases.get("*")).copied()
     }
 
     pub fn is_console(&self, database: &str) -> bool {
@@ -171,6 +187,7 @@ impl Routes {
             remote_database: entry.remote_name.clone().unwrap_or_else(|| database.to_owned()),
             password,
             parameters: entry.parameters.clone(),
+            functions: self.functions[self.place(database)?].clone(),
             max_database_servers: entry.max_servers,
             max_user_servers: self.server_limit(known.as_deref()),
         })

@@ -127,8 +127,12 @@ pub struct Server {
     pub must_probe: bool,
     /// Session mode: run the reset query before the next client.
     pub must_reset: bool,
-    /// Settings of the next client are being applied, hidden.
-    pub is_adjusting: bool,
+    /// Requests under way that bring it to the state of its client, hidden.
+    pub adjusting: u8,
+    /// What its sequences last gave was given to its client, or to nobody.
+    pub has_own_sequences: bool,
+    /// Statements of its client that ended in this lease.
+    pub finished: u32,
     /// Its session was discarded: what it reports until it is ready is said already.
     pub is_discarded: bool,
     /// The database's last words (a FATAL error), kept for whoever is told of the loss.
@@ -312,7 +316,7 @@ impl Relay {
         let dialect = server.dialect;
         let settled = match message.progress {
             Progress::Setting => return (self.note_setting(id, client, here), Aftermath::None),
-            Progress::Aside => return (client.is_some() && !server.is_adjusting, Aftermath::None),
+            Progress::Aside => return (client.is_some() && server.adjusting == 0, Aftermath::None),
             Progress::Notification => {
                 self.note_notification(id, here);
                 return (false, Aftermath::None);
@@ -321,7 +325,8 @@ impl Relay {
             Progress::Failed => return self.note_failure(id, client, here),
             Progress::Finished => {
                 let settled = server.settle_answer(Progress::Finished);
-                if settled.is_ok() {
+                if let Ok(shown) = settled {
+                    server.finished = server.finished.saturating_add(u32::from(shown));
                     match dialect.tag_of(here) {
                         Tag::Other => {}
                         tag => self.note_tag(id, client, tag),

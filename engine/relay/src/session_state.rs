@@ -62,6 +62,18 @@ impl Settings {
         }
     }
 
+    /// Set a value, as long as all names and values then have no more than `limit` bytes; 0 is no limit.
+    /// False: it does not fit, and what it was before is forgotten.
+    pub fn set_within(&mut self, name: &str, value: &str, limit: u64) -> bool {
+        self.remove(name);
+        let bytes: usize = self.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let fits = limit == 0 || (bytes + name.len() + value.len()) as u64 <= limit;
+        if fits {
+            self.set(name, value);
+        }
+        fits
+    }
+
     /// Forget a value; true if there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let place = self.place(name);
@@ -140,6 +152,15 @@ mod tests {
         let to = settings(&[("timezone", "UTC"), ("b", "3"), ("c", "4")]);
         assert_eq!(from.changes_to(&to), vec![("a", None), ("b", Some("3")), ("c", Some("4"))]);
         assert!(from.changes_to(&from).is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_kept() {
+        let mut all = settings(&[("a", "123")]);
+        assert!(all.set_within("b", "1234", 9) && all.set_within("A", "4321", 10));
+        assert!(!all.set_within("c", "", 10) && !all.set_within("b", "12345", 10));
+        assert_eq!(all, settings(&[("A", "4321")]));
+        assert!(all.set_within("b", &"x".repeat(1000), 0));
     }
 
     #[test]

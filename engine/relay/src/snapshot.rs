@@ -5,6 +5,7 @@
 //! All times are milliseconds, 0 meaning "off" unless said otherwise; all counts 0 mean "no limit"
 //! unless said otherwise. Units, defaults and sentences are in `src/maitred/config/schema.py`.
 
+use maitred_wire::effects::Traces;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -115,6 +116,9 @@ pub struct Database {
     pub user: Option<String>,
     pub password: Option<String>,
     pub pool: PoolSettings,
+    /// Functions whose call touches the session, each with what it touches: names of settings, words for
+    /// kinds of state.
+    pub stateful_functions: Vec<(String, Vec<String>)>,
     /// Startup parameters that every server of this database is opened with.
     pub parameters: Vec<(String, String)>,
     pub max_clients: u32,
@@ -149,6 +153,16 @@ pub enum ListenMode {
     Shared,
     /// By a server that each keeps.
     Pinned,
+}
+
+/// For how long what a sequence gave belongs to its client.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "lowercase")]
+pub enum SequenceScope {
+    /// For the transaction, and beyond it once a client asks.
+    Transaction,
+    /// For good: whoever may have advanced one keeps its server.
+    Session,
 }
 
 /// What a pool does while its endpoint is known to be down.
@@ -191,7 +205,13 @@ pub struct PoolSettings {
     pub server_statements_bytes: u64,
     /// Bytes of prepared statement text one client may hold.
     pub client_statements_bytes: u64,
+    /// Bytes of settings, and of SQL's prepared statements, that one client carries from server to server.
+    pub client_state_bytes: u64,
     pub pinning: Pinning,
+    /// Kinds of state that pin nobody, of those that nobody else can meet.
+    #[serde(deserialize_with = "kinds")]
+    pub pin_ignore: Traces,
+    pub sequences: SequenceScope,
     /// A pinned client that asks nothing for so long is closed. 0: never.
     pub pin_timeout_ms: u64,
     pub listen: ListenMode,
@@ -199,6 +219,16 @@ pub struct PoolSettings {
     pub listen_buffer_bytes: u64,
     /// Run before a server changes hands in session mode; "" runs nothing.
     pub reset_query: String,
+}
+
+/// Kinds of session state by the words that operators know them by.
+fn kinds<'de, D: serde::Deserializer<'de>>(words: D) -> Result<Traces, D::Error> {
+    let mut kinds = Traces::NONE;
+    for word in Vec::<String>::deserialize(words)? {
+        let unknown = || serde::de::Error::custom(format!("no kind of session state is called {word:?}"));
+        kinds.add(Traces::named(&word).ok_or_else(unknown)?);
+    }
+    Ok(kinds)
 }
 
 /// What a user sets differently; None keeps the database's setting.
@@ -311,7 +341,10 @@ impl PoolSettings {
             when_down: WhenDown::Wait,
             server_statements_bytes: 0,
             client_statements_bytes: 0,
+            client_state_bytes: 0,
             pinning: Pinning::Allow,
+            pin_ignore: Traces::NONE,
+            sequences: SequenceScope::Transaction,
             pin_timeout_ms: 0,
             listen: ListenMode::Shared,
             listen_buffer_bytes: 0,

@@ -25,6 +25,13 @@ pub struct Statement {
     pub effects: Option<Box<Effects>>,
 }
 
+impl Statement {
+    /// Does it ask what a sequence last gave?
+    pub fn reads_sequences(&self) -> bool {
+        self.effects.as_ref().is_some_and(|effects| effects.reads_sequences)
+    }
+}
+
 /// Hashes definitions.
 #[derive(Clone, Debug)]
 pub struct StatementHasher {

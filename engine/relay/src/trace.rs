@@ -11,6 +11,7 @@
 //! proven gone. Guesses nothing and reads no text itself. Called by `forward` and `pool`, by `server` for
 //! rows, by `departure` when the client leaves.
 
+use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
@@ -23,7 +24,7 @@ use crate::budget::Welcome;
 use crate::ids::{ClientId, ServerId, Time};
 use crate::server::Server;
 use crate::session_state::Settings;
-use crate::snapshot::{ListenMode, Pinning, PoolMode};
+use crate::snapshot::{ListenMode, Pinning, PoolMode, SequenceScope};
 use crate::Relay;
 
 /// How much of the statement that pinned is kept for operators.
@@ -73,6 +74,16 @@ pub(crate) enum Standing {
     Pinned,
 }
 
+impl Trace {
+    /// What sequences gave is gone; `is_last`: nothing that asks for it stands behind.
+    pub(crate) fn forget_sequences(&mut self, is_last: bool) {
+        self.pins = self.pins.without(Traces::SEQUENCES);
+        if is_last {
+            self.pending.begins = self.pending.begins.without(Traces::SEQUENCES);
+        }
+    }
+}
+
 impl Server {
     /// Is the answer that comes next one to our question?
     pub(crate) fn is_questioned(&self) -> bool {
@@ -116,7 +127,7 @@ impl Server {
     /// All that can be undone in the session was, by its client's wish.
     pub(crate) fn note_discarded(&mut self) {
         if let Some(trace) = &mut self.trace {
-            trace.pins = trace.pins.without(Traces::PROVABLE);
+            trace.pins = trace.pins.without(Traces::UNDONE);
             // What was set before has gone with the rest, and what its client began with is due again.
             trace.pending.settings.reset_all |= !trace.pending.settings.is_empty();
         }
@@ -141,38 +152,67 @@ impl Server {
 }
 
 impl Relay {
-    /// A text with `effects` goes to a server.
-    ///
-    /// # Errors
-    /// It would pin, and that is refused here.
-    pub(crate) fn suspect(&mut self, id: ServerId, effects: &Effects, text: &[u8]) -> Result<(), Complaint> {
-        let now = self.now;
+    /// What was judged of `text`, and what the configuration of this pool adds to it.
+    #[inline]
+    pub(crate) fn judged_here<'a>(
+        &self,
+        id: ServerId,
+        judged: Option<&'a Effects>,
+        text: &[u8],
+    ) -> Option<Cow<'a, Effects>> {
+        let route = &self.pools[self.servers[id].pool.0 as usize].route;
+        if route.functions.is_none() && route.settings.sequences == SequenceScope::Transaction {
+            return judged.map(Cow::Borrowed);
+        }
+        let mut effects = judged.cloned().unwrap_or_default();
+        if let Some(functions) = &route.functions {
+            if let Some(called) = self.dialect.effects_of_calls(text, functions) {
+                effects.add(&called);
+            }
+        }
+        if route.settings.sequences == SequenceScope::Session && self.dialect.advances_sequences(text) {
+            effects.begins.add(Traces::SEQUENCES);
+        }
+        (!effects.is_empty()).then_some(Cow::Owned(effects))
+    }
+
+    /// What a text does to others than its own session; taken out of its `effects`.
+    fn spread(&mut self, id: ServerId, effects: &mut Effects) {
         let server = &self.servers[id];
-        let mut effects = effects.clone();
         if std::mem::take(&mut effects.notifies) {
             if let Some((id, client)) = server.client().and_then(|id| Some((id, self.clients.get(id)?))) {
                 let known_as = self.cancel_key(id, client.minor).pid;
                 self.shared.note_notifier(&server.shared.key.endpoint, server.key.pid, known_as);
             }
         }
-        let touched = &effects.settings;
-        let is_name = |name: &Box<str>| {
-            server.dialect.naming_settings().iter().any(|naming| naming.eq_ignore_ascii_case(name))
-        };
-        let may_rename =
-            touched.unnamed || touched.reset_all || touched.set.iter().chain(&touched.reset).any(is_name);
-        let has_defined = std::mem::take(&mut effects.defines);
         for database in std::mem::take(&mut effects.vacates) {
             self.vacate(id, &database);
         }
+        let has_defined = std::mem::take(&mut effects.defines);
+        let touched = &effects.settings;
         let server = &mut self.servers[id];
-        if may_rename {
+        let naming = server.dialect.naming_settings();
+        let mut names = touched.set.iter().chain(&touched.reset);
+        if touched.unnamed
+            || touched.reset_all
+            || names.any(|name| naming.iter().any(|naming| naming.eq_ignore_ascii_case(name)))
+        {
             server.names = None;
         }
         if has_defined {
             server.has_defined = true;
             server.shared.definitions.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// A text with `effects` goes to a server.
+    ///
+    /// # Errors
+    /// It would pin, and that is refused here.
+    pub(crate) fn suspect(&mut self, id: ServerId, effects: &Effects, text: &[u8]) -> Result<(), Complaint> {
+        let now = self.now;
+        let mut effects = effects.clone();
+        self.spread(id, &mut effects);
         let server = &self.servers[id];
         let settings = &self.pools[server.pool.0 as usize].route.settings;
         if settings.mode == PoolMode::Session {
@@ -182,16 +222,24 @@ impl Relay {
             }
             effects = Effects { settings: effects.settings, ..Effects::default() };
         }
+        let (pinning, pin_ignore, listen) = (settings.pinning, settings.pin_ignore, settings.listen);
+        self.suspect_sequences(id, &mut effects);
+        let server = &mut self.servers[id];
+        effects.begins = effects.begins.without(pin_ignore);
+        if pinning == Pinning::Refuse {
+            // Why no error: nobody else is kept from anything, or shown anything, by what is private.
+            effects.begins = effects.begins.without(Traces::PRIVATE);
+        }
         let fresh = server.shared.welcome();
         effects.settings.set.retain(|name| !is_reported(server.dialect, fresh.as_deref(), name));
         if effects.is_empty() {
             return Ok(());
         }
         let mut plain_pins = effects.plain_pins();
-        if settings.listen == ListenMode::Shared {
+        if listen == ListenMode::Shared {
             plain_pins = plain_pins.without(Traces::LISTENS);
         }
-        if settings.pinning == Pinning::Refuse && !plain_pins.is_empty() {
+        if pinning == Pinning::Refuse && !plain_pins.is_empty() {
             let words = plain_pins.names().collect::<Vec<_>>().join(", ");
             return Err(Complaint::error(
                 Code::Unsupported,
@@ -261,6 +309,16 @@ impl Relay {
             let known = server.settings.iter().map(|(name, _)| name).filter(|name| is_hidden(name));
             question.values.extend(known.map(Box::from));
         }
+        if question != Question::default() {
+            let names = question.values.iter().chain(&question.own_values).map(|name| &**name);
+            let names: Vec<&str> = names.chain(server.settings.iter().map(|(name, _)| name)).collect();
+            let may_be_set = |limit: &str| names.iter().any(|name| name.eq_ignore_ascii_case(limit));
+            let limits = dialect.limits_to_lift().iter().copied();
+            // Why not each: a setting that the server does not know would be an error.
+            let is_everywhere = |limit: &str| question.all_values && limit != "transaction_timeout";
+            let lifted = limits.filter(|limit| is_everywhere(limit) || may_be_set(limit)).collect();
+            question.lifted = lifted;
+        }
         let lasting = effects.begins.without(Traces::PROVABLE);
         if trace.pins.is_empty() && !lasting.is_empty() {
             trace.since = now;
@@ -319,6 +377,15 @@ impl Relay {
         }
     }
 
+    /// A server has told a value that is more than its client may carry.
+    pub(crate) fn keep_excess(&mut self, id: ServerId) {
+        let now = self.now;
+        let trace = self.servers[id].trace_mut(now);
+        let new = Traces::EXCESS.without(trace.pins);
+        trace.pins.add(Traces::EXCESS);
+        self.count_pins(new);
+    }
+
     /// The server has answered all that it was asked.
     pub(crate) fn note_answered(&mut self, id: ServerId, client: Option<ClientId>) {
         let now = self.now;
@@ -355,8 +422,7 @@ impl Relay {
         for name in &asked.question.own_values {
             settings.remove(name);
         }
-        let limit = self.pools[server.pool.0 as usize].route.settings.client_statements_bytes;
-        let mut room = if limit > 0 { limit } else { u64::MAX };
+        let limit = self.pools[server.pool.0 as usize].route.settings.client_state_bytes;
         for finding in asked.findings {
             match finding {
                 Finding::Trace(kind) => left.add(kind),
@@ -370,11 +436,7 @@ impl Relay {
                     let known = server.settings.value(&name).filter(|known| text.contains(known));
                     let is_one = known.is_some() || dialect.is_one_prepare(&text);
                     let text = known.unwrap_or(&text);
-                    // Why the limit: its client carries the text with it.
-                    if is_one && text.len() as u64 <= room {
-                        room -= text.len() as u64;
-                        settings.set(&name, text);
-                    } else {
+                    if !is_one || !settings.set_within(&name, text, limit) {
                         left.add(Traces::PREPARED);
                     }
                 }
@@ -382,8 +444,8 @@ impl Relay {
                 Finding::Setting(name, value) => {
                     if dialect.is_unset(&name, &value, &server.shared.key.user) {
                         settings.remove(&name);
-                    } else {
-                        settings.set(&name, &value);
+                    } else if !settings.set_within(&name, &value, limit) {
+                        left.add(Traces::EXCESS);
                     }
                 }
             }
@@ -465,9 +527,10 @@ impl Relay {
     pub(crate) fn forget_trace(&mut self, id: ServerId) -> bool {
         let server = &mut self.servers[id];
         let Some(trace) = server.trace.take() else { return true };
-        server.must_reset = true;
-        let mut lasting = trace.pins;
-        lasting.add(trace.pending.begins);
-        lasting.without(Traces::PROVABLE).is_empty()
+        let mut left = trace.pins;
+        left.add(trace.pending.begins);
+        let is_touched = trace.asked.is_some() || !trace.pending.settings.is_empty();
+        server.must_reset |= is_touched || !left.without(Traces::PRIVATE).is_empty();
+        left.without(Traces::UNDONE).is_empty()
     }
 }

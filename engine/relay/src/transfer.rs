@@ -94,6 +94,7 @@ impl Relay {
             remote_database: String::new(),
             password: None,
             parameters: Vec::new(),
+            functions: None,
             max_database_servers: 0,
             max_user_servers: 0,
         });
@@ -104,6 +105,13 @@ impl Relay {
     /// A finished statement says that session state is gone.
     pub(crate) fn note_tag(&mut self, id: ServerId, client: Option<ClientId>, tag: Tag) {
         let server = &mut self.servers[id];
+        if tag == Tag::DiscardSequences {
+            // Hidden, it was we who wanted it.
+            if client.is_some() && server.adjusting == 0 {
+                server.note_discarded_sequences();
+            }
+            return;
+        }
         // What comes behind it in a pipeline is prepared after it.
         let to_come = |owed: &Owed| match owed.answer {
             Answer::Prepared { key, .. } => key,
@@ -213,7 +221,9 @@ impl Server {
             cancel_waiters: Vec::new(),
             must_probe: false,
             must_reset: false,
-            is_adjusting: false,
+            adjusting: 0,
+            has_own_sequences: false,
+            finished: 0,
             is_discarded: false,
             loss: None,
             copy_failed: false,

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::Ordering;
 
+use maitred_wire::effects::Traces;
 use maitred_wire::{Code, Complaint};
 
 use crate::action::{ClientEnd, Mail, ServerEnd};
@@ -251,6 +252,11 @@ impl Relay {
             let hint =
                 "commit or roll back before doing something else, or raise pool.idle_transaction_timeout";
             (ClientEnd::TransactionTimeout, Complaint::fatal(Code::IdleInTransaction, text).hint(hint))
+        } else if pinned <= now && server.pins() == Traces::SEQUENCES {
+            // Why not closed: nobody is told what is not its own, so nothing breaks.
+            self.servers[id].trace = None;
+            self.end_lease_if_over(id);
+            return Time::NEVER;
         } else if pinned <= now {
             let words = server.pins().names().collect::<Vec<_>>().join(", ");
             let text =

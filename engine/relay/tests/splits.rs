@@ -73,7 +73,8 @@ fn outcome(seed: u64, mode: PoolMode, pieces: Pieces, seed_of_pieces: u64) -> Ou
     let replies = world.take(client);
     let is_closed = world.clients[client].is_closed;
     // Why not ours: how often a session is asked about depends on what arrives together.
-    let is_ours = |text: &String| text.starts_with("SELECT '") || text == "DISCARD ALL";
+    let ours = ["SELECT '", "SELECT WHERE", "SET TRANSACTION", "DISCARD ALL"];
+    let is_ours = |text: &String| ours.iter().any(|begin| text.starts_with(begin));
     let ran = world.ran().into_iter().map(|ran| ran.text).filter(|text| !is_ours(text)).collect();
     world.everybody_leaves();
     (replies, is_closed, ran)

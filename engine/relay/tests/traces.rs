@@ -6,6 +6,7 @@ use maitred_relay::sim::frontend::{bind, execute, parse, query, sync};
 use maitred_relay::sim::setup::snapshot;
 use maitred_relay::sim::World;
 use maitred_relay::snapshot::Pinning;
+use maitred_wire::effects::Traces;
 
 fn pins(world: &mut World) -> Vec<String> {
     let rows = world.with(0, |relay, now| relay.report(now, true)).pins;
@@ -210,5 +211,144 @@ fn an_error_of_ours_leaves_a_pinned_client_its_server() {
     assert_eq!(world.session_that_ran("pg_advisory_unlock"), world.session_that_ran("pg_advisory_lock"));
     let two = world.login(0);
     assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn whoever_is_told_the_number_of_its_process_keeps_it() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    world.query(one, "select pg_terminate_backend(pg_backend_pid())");
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I", "nothing left that statement");
+    world.query(one, "select pg_backend_pid()");
+    assert_eq!(pins(&mut world), ["backend pid: select pg_backend_pid()"]);
+    world.send(two, &query("select b"));
+    world.run_for(100_000);
+    assert_eq!(world.brief(two), "", "waits");
+    world.leave(one);
+    world.run_for(10_000);
+    assert_eq!(world.brief(two), "T D:b C:SELECT 1 Z:I");
+    assert!(world.ran().iter().all(|ran| ran.text != "DISCARD ALL"), "nothing was there to be undone");
+    assert_eq!(world.lines.len(), 1);
+    world.everybody_leaves();
+}
+
+#[test]
+fn the_number_of_a_process_pins_until_all_is_discarded() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    let batch = [parse("", "select pg_backend_pid()"), bind("", "", &[]), execute("", 0), sync()];
+    world.send(one, &batch.concat());
+    world.run_for(10_000);
+    assert_eq!(world.brief(one), "1 2 D:pg_backend_pid() C:SELECT 1 Z:I");
+    assert_eq!(pins(&mut world).len(), 1);
+    assert_eq!(world.query(one, "discard all"), "C:DISCARD ALL Z:I");
+    assert!(pins(&mut world).is_empty());
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn kinds_that_nobody_else_meets_may_be_left_unpinned() {
+    for is_refused in [false, true] {
+        let mut config = snapshot(1);
+        let pool = &mut config.databases[0].pool;
+        if is_refused {
+            pool.pinning = Pinning::Refuse;
+        } else {
+            pool.pin_ignore = Traces::PROCESS;
+        }
+        let mut world = World::new(config);
+        let (one, two) = (world.login(0), world.login(0));
+        assert!(world.query(one, "select pg_backend_pid()").ends_with("C:SELECT 1 Z:I"));
+        assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+        assert!(pins(&mut world).is_empty());
+        world.everybody_leaves();
+    }
+}
+
+#[test]
+fn more_state_than_a_client_may_carry_keeps_its_server() {
+    let long = "x".repeat(100);
+    for name in ["work_mem", "app.mark", "DateStyle"] {
+        let mut config = snapshot(1);
+        config.databases[0].pool.client_state_bytes = 100;
+        let mut world = World::new(config);
+        let (one, two) = (world.login(0), world.login(0));
+        world.query(one, &format!("set {name}=short"));
+        world.run_for(10_000);
+        assert!(pins(&mut world).is_empty(), "{name}");
+        world.query(one, &format!("set {name}={long}"));
+        world.run_for(10_000);
+        assert_eq!(pins(&mut world).len(), 1, "{name}");
+        world.send(two, &query(&format!("show {name}")));
+        assert_eq!(world.query(one, &format!("show {name}")), format!("T D:{long} C:SELECT 1 Z:I"));
+        assert_eq!(world.brief(two), "", "waits");
+        world.query(one, "discard all");
+        world.run_for(10_000);
+        let default = if name == "DateStyle" { "ISO, MDY" } else { "" };
+        let told = world.brief(two);
+        assert_eq!(told, format!("T D:{default} C:SELECT 1 Z:I"));
+        world.query(one, &format!("set {name}={long}"));
+        world.leave(one);
+        world.run_for(10_000);
+        assert_eq!(world.query(two, &format!("show {name}")), format!("T D:{default} C:SELECT 1 Z:I"));
+        assert_eq!(world.lines.len(), 1);
+        world.everybody_leaves();
+    }
+}
+
+#[test]
+fn a_time_limit_of_a_client_is_lifted_while_its_server_is_asked() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    world.query(one, "set statement_timeout=1");
+    world.query(one, "set default_transaction_isolation=serializable");
+    world.query(one, "set work_mem=2");
+    assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+    assert_eq!(world.query(one, "show work_mem"), "T D:2 C:SELECT 1 Z:I");
+    let lifted = |what: &str| world.ran().iter().filter(|ran| ran.text.contains(what)).count();
+    assert_eq!(lifted("set_config('statement_timeout','0',true)"), 3);
+    assert_eq!(lifted("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"), 2);
+    world.everybody_leaves();
+}
+
+#[test]
+fn functions_that_touch_the_session_unseen_are_known_by_configuration() {
+    let touched = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut config = snapshot(1);
+    config.databases[0].stateful_functions = vec![
+        ("app.login".to_owned(), touched(&["work_mem"])),
+        ("lock".to_owned(), touched(&["advisory lock"])),
+    ];
+    let mut world = World::new(config);
+    let (one, two) = (world.login(0), world.login(0));
+    // The scripted database carries a function's body out as statements behind its call.
+    world.query(one, "select app.login();call set work_mem=5");
+    assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+    assert_eq!(world.query(one, "show work_mem"), "T D:5 C:SELECT 1 Z:I");
+    world.query(two, "select b");
+    let batch = [parse("s", "select lock()"), bind("", "s", &[]), execute("", 0), sync()].concat();
+    let asked = |world: &World| world.ran().iter().filter(|ran| ran.text.contains("'locks'")).count();
+    world.send(two, &batch);
+    world.run_for(10_000);
+    assert_eq!(asked(&world), 1);
+    assert!(pins(&mut world).is_empty(), "no lock was taken");
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_seed_keeps_its_server_and_the_server_ends_with_it() {
+    let mut world = World::new(snapshot(1));
+    let one = world.login(0);
+    world.query(one, "select setseed(0.5)");
+    assert_eq!(pins(&mut world), ["seed: select setseed(?)"]);
+    world.query(one, "discard all");
+    assert_eq!(pins(&mut world).len(), 1, "random numbers go on as before");
+    world.leave(one);
+    world.run_for(10_000);
+    let two = world.login(0);
+    assert_eq!(world.query(two, "select b"), "T D:b C:SELECT 1 Z:I");
+    assert_ne!(world.session_that_ran("setseed"), world.session_that_ran("select b"));
     world.everybody_leaves();
 }

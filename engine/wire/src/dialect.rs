@@ -3,7 +3,7 @@
 //! Only dispatch: each method is a `match` that names the same function of each dialect.
 //! Called by `relay`, which therefore never says which database it serves.
 
-use crate::effects::{Effects, Finding, Question};
+use crate::effects::{Effects, Finding, Question, StatefulFunction};
 use crate::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep};
 use crate::postgres::{self, handshake_in, handshake_out, reply};
 use crate::{
@@ -141,6 +141,11 @@ impl Dialect {
         ask!(self, probe::write(out, question))
     }
 
+    /// Settings that could keep a server from answering what it is asked about its session.
+    pub fn limits_to_lift(self) -> &'static [&'static str] {
+        ask!(self, probe::LIMITS)
+    }
+
     /// Read one whole row of the answer to `write_probe`.
     pub fn finding_of(self, message: &[u8]) -> Option<Finding> {
         ask!(self, probe::finding(message))
@@ -217,6 +222,23 @@ impl Dialect {
         match self {
             Dialect::Postgres => "DISCARD ALL",
         }
+    }
+
+    /// The statement after which nobody is told what a sequence gave before.
+    pub fn sequences_reset_text(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "DISCARD SEQUENCES",
+        }
+    }
+
+    /// May `text` advance a sequence?
+    pub fn advances_sequences(self, text: &[u8]) -> bool {
+        ask!(self, calls::advances(text))
+    }
+
+    /// The effects of those calls in `text` that its words do not show.
+    pub fn effects_of_calls(self, text: &[u8], functions: &[StatefulFunction]) -> Option<Effects> {
+        ask!(self, calls::effects_of_calls(text, functions))
     }
 
     /// Run statement text: one request with one `Ready`.

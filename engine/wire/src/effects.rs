@@ -16,9 +16,19 @@ impl Traces {
     pub const PREPARED: Traces = Traces(1 << 4);
     pub const LOADED: Traces = Traces(1 << 5);
     pub const UNKNOWN: Traces = Traces(1 << 6);
+    /// The number of the server process was told: its client may use it as its own.
+    pub const PROCESS: Traces = Traces(1 << 7);
+    /// What its sequences last gave is asked for.
+    pub const SEQUENCES: Traces = Traces(1 << 8);
+    /// Its random numbers begin where its client chose.
+    pub const SEED: Traces = Traces(1 << 9);
+    /// A backup under way, a replication origin or slot that lasts as long as the session.
+    pub const REPLICATION: Traces = Traces(1 << 10);
+    /// Settings of more bytes than a client may carry.
+    pub const EXCESS: Traces = Traces(1 << 11);
 
     /// Every kind with the word for it that operators read.
-    pub const NAMED: [(Traces, &'static str); 7] = [
+    pub const NAMED: [(Traces, &'static str); 12] = [
         (Self::LOCKS, "advisory lock"),
         (Self::TEMPORARY, "temporary object"),
         (Self::CURSORS, "cursor with hold"),
@@ -26,7 +36,18 @@ impl Traces {
         (Self::PREPARED, "sql prepare"),
         (Self::LOADED, "load"),
         (Self::UNKNOWN, "not understood"),
+        (Self::PROCESS, "backend pid"),
+        (Self::SEQUENCES, "sequence"),
+        (Self::SEED, "seed"),
+        (Self::REPLICATION, "backup or replication"),
+        (Self::EXCESS, "too much state"),
     ];
+
+    /// Kinds that no other client can meet: they matter only to the one who has them.
+    pub const PRIVATE: Traces = Traces(Self::PROCESS.0 | Self::SEQUENCES.0);
+
+    /// Kinds that are gone once all of a session is discarded.
+    pub const UNDONE: Traces = Traces(Self::PROVABLE.0 | Self::PRIVATE.0 | Self::EXCESS.0);
 
     /// Kinds of which a server can be asked whether any is left.
     pub const PROVABLE: Traces =
@@ -34,6 +55,11 @@ impl Traces {
 
     pub fn is_empty(self) -> bool {
         self.0 == 0
+    }
+
+    /// The kind that operators know by this word.
+    pub fn named(word: &str) -> Option<Traces> {
+        Self::NAMED.into_iter().find(|(_, name)| *name == word).map(|(kind, _)| kind)
     }
 
     pub fn has(self, other: Traces) -> bool {
@@ -104,6 +130,8 @@ pub struct Effects {
     pub defines: bool,
     /// Wants nobody else in these databases.
     pub vacates: Vec<Box<str>>,
+    /// Asks what a sequence last gave to this session: `begins` says whether earlier statements are meant.
+    pub reads_sequences: bool,
 }
 
 impl Effects {
@@ -114,6 +142,7 @@ impl Effects {
             && !self.notifies
             && !self.defines
             && self.vacates.is_empty()
+            && !self.reads_sequences
     }
 
     /// Whatever can be asked for afterwards, because the text says nothing.
@@ -137,6 +166,42 @@ impl Effects {
         self.notifies |= other.notifies;
         self.defines |= other.defines;
         self.vacates.extend_from_slice(&other.vacates);
+        self.reads_sequences |= other.reads_sequences;
+    }
+}
+
+/// A function whose call touches the session without saying so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatefulFunction {
+    schema: Option<Box<str>>,
+    name: Box<str>,
+    pub effects: Effects,
+}
+
+impl StatefulFunction {
+    /// `name` as a call says it, with a schema or without; `touched`: names of settings, words for kinds of
+    /// state as in [`Traces::NAMED`], or `any setting`.
+    pub fn new(name: &str, touched: &[String]) -> Self {
+        let mut effects = Effects::default();
+        for word in touched {
+            match Traces::named(word) {
+                Some(kind) => effects.begins.add(kind),
+                None if word == "any setting" => effects.settings.unnamed = true,
+                None => effects.settings.set.push(word.as_str().into()),
+            }
+        }
+        let (schema, name) =
+            name.rsplit_once('.').map_or((None, name), |(schema, name)| (Some(schema.into()), name));
+        Self { schema, name: name.into(), effects }
+    }
+
+    /// Is it the one that a text calls `name`, in `schema` if the text says one?
+    pub fn is_called(&self, schema: Option<&[u8]>, name: &[u8]) -> bool {
+        self.name.as_bytes().eq_ignore_ascii_case(name)
+            && match (&self.schema, schema) {
+                (Some(own), Some(said)) => own.as_bytes().eq_ignore_ascii_case(said),
+                _ => true,
+            }
     }
 }
 
@@ -151,6 +216,9 @@ pub struct Question {
     pub own_values: Vec<Box<str>>,
     /// The value of each setting that the session has set.
     pub all_values: bool,
+    /// Limits of the session's own that are lifted while it is asked: a client's time limit is meant for
+    /// what the client asks.
+    pub lifted: Vec<&'static str>,
 }
 
 /// One row of the answer.

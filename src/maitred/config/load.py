@@ -107,8 +107,11 @@ class _Loading:
         document = self.document
         self.values = document.global_values()
         for name, setting in SETTINGS.items():
-            if Scope.GLOBAL in setting.scopes:
+            if Scope.GLOBAL in setting.scopes and not name.endswith(".FUNCTION"):
                 self._show(name, setting, self.values.get(name))
+        for name, written in self.values.items():
+            if name not in SETTINGS:
+                self._show(name, SETTINGS["pool.stateful_functions.FUNCTION"], written)
         users = tuple(self._users())
         targets = Targets(document, self.values, self.files)
         for name, values in document.named_values("endpoints"):
@@ -240,5 +243,8 @@ class _Loading:
     def _show_section(self, section: str, name: str, values: Values, scope: Scope) -> None:
         known = allowed(scope)
         for key, written in values.items():
-            setting = known.get(key, SETTINGS["databases.NAME.parameters.PARAMETER"])
+            is_parameter = key.startswith("parameters.")
+            own = "databases.NAME.parameters.PARAMETER"
+            other = own if is_parameter else "pool.stateful_functions.FUNCTION"
+            setting = known.get(key, SETTINGS[other])
             self._show(f"{section}.{name}.{key}", setting, written)

@@ -38,6 +38,8 @@ class Written:
     place: Place
 
 
+_FUNCTIONS = "pool.stateful_functions."
+
 Values = dict[str, Written]
 """Checked values by name; inside a named section the name is relative to it."""
 
@@ -122,6 +124,8 @@ class Document:
             setting = known.get(name)
             if scope is Scope.DATABASE and path[0] == "parameters" and len(path) == 2:
                 setting = SETTINGS["databases.NAME.parameters.PARAMETER"]
+            if name.startswith(_FUNCTIONS) and _FUNCTIONS + "FUNCTION" in known:
+                setting = SETTINGS["pool.stateful_functions.FUNCTION"]
             if setting is None:
                 self.complain(prefix + path, _unknown(path, written, known, scope))
                 continue
@@ -175,7 +179,7 @@ def _unknown(path: KeyPath, written: object, known: Mapping[str, Setting], scope
 
 def nearest(name: str, known: list[str]) -> str | None:
     """Return the known name that was most likely meant."""
-    names = [one for one in known if "PARAMETER" not in one]
+    names = [one for one in known if not one.endswith((".PARAMETER", ".FUNCTION"))]
     found = difflib.get_close_matches(name, names, 1, cutoff=0.6)
     if found:
         return found[0]

@@ -175,11 +175,33 @@ POOL = (
         neighbour="`pool.server_statements`",
     ),
     Setting(
+        name="pool.client_state", kind=Kind.SIZE, default="64KiB", scopes=_DB, least=1024,
+        field="client_state_bytes", most=2**40,
+        meaning="Settings, and statements of SQL's PREPARE, that one client carries from server to"
+        " server; whoever has more keeps its server.",
+        neighbour="`pool.client_statements`, `pool.pinning`",
+    ),
+    Setting(
         name="pool.pinning", kind=Kind.CHOICE, default="allow", choices=("allow", "refuse"),
         field="pinning", scopes=_DB,
         meaning="What leaves state in a session that cannot be carried (advisory locks, temporary"
         " tables ...): keeps the server for its client until it is gone, or is an error.",
-        neighbour="`pool.pin_timeout`, `pool.mode`",
+        neighbour="`pool.pin_timeout`, `pool.pin_ignore`, `pool.mode`",
+    ),
+    Setting(
+        name="pool.pin_ignore", kind=Kind.CHOICES, default=(),
+        choices=("backend pid", "sequence"), field="pin_ignore", scopes=_DB,
+        meaning="Kinds of state that keep no server, of those that no other client can meet; they"
+        " then hold within one transaction.",
+        neighbour="`pool.pinning`; SHOW PINS names the kinds",
+    ),
+    Setting(
+        name="pool.sequences", kind=Kind.CHOICE, default="transaction", field="sequences",
+        choices=("transaction", "session"), scopes=_DB,
+        meaning="What a sequence gave (`currval`, `lastval`) belongs to its client for the"
+        " transaction, and from the first question outside of one on for good; or for good as soon"
+        " as a client may have advanced one (INSERT, `nextval` ...), which then keeps its server.",
+        neighbour="`pool.pin_ignore`, `pool.pinning`",
     ),
     Setting(
         name="pool.pin_timeout", kind=Kind.DURATION, default="1h", zero="off",
@@ -206,6 +228,16 @@ POOL = (
         scopes=_DB,
         meaning='Run before a server changes hands in session mode; "" runs nothing.',
         neighbour="`pool.mode`", pgbouncer="server_reset_query",
+    ),
+)
+
+FUNCTIONS = (
+    Setting(
+        name="pool.stateful_functions.FUNCTION", kind=Kind.STATE, default=None, scopes=_DB,
+        meaning="What a call of this function, with its schema or without, leaves in the session"
+        " although its text does not say so: names of settings, `any setting`, or kinds of state"
+        " as SHOW PINS names them.",
+        neighbour="`pool.pinning`; settings in a function's body are not seen otherwise",
     ),
 )
 
@@ -503,6 +535,7 @@ ENGINE = (
 SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     ("Listeners", LISTEN),
     ("Pools", POOL),
+    ("Functions that touch the session", FUNCTIONS),
     ("Databases", DATABASE),
     ("Endpoints", ENDPOINT),
     ("Users", USER),

@@ -6,6 +6,7 @@ Called by `schema`, `read` and the reference page.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -15,6 +16,22 @@ from maitred.config import units
 from maitred.config.units import BadValue
 from maitred.model import Value
 from maitred.secret import HIDDEN, redact
+
+STATE_KINDS = (
+    "any setting",
+    "advisory lock",
+    "temporary object",
+    "cursor with hold",
+    "listen",
+    "sql prepare",
+    "load",
+    "not understood",
+    "backend pid",
+    "sequence",
+    "seed",
+    "backup or replication",
+)
+"""What a session can hold besides settings that have a name; SHOW PINS uses the same words."""
 
 
 class Kind(Enum):
@@ -28,12 +45,14 @@ class Kind(Enum):
     SWITCH = "true or false"
     TEXT = "text"
     CHOICE = "one of"
+    CHOICES = "list of"
     ADDRESSES = "address, or list of addresses"
     ADDRESS = "address"
     PATH = "path"
     SECRET = "secret"  # noqa: S105
     NAMES = "list of names"
     MODE_BITS = "permission bits"
+    STATE = "list of settings and kinds of state"
 
 
 class Scope(Enum):
@@ -159,6 +178,12 @@ def _choice(setting: Setting, written: object) -> Value:
     return written
 
 
+def _choices(setting: Setting, written: object) -> tuple[str, ...]:
+    many = isinstance(written, list | tuple)
+    items = cast("list[object]", written) if many else [written]
+    return tuple(str(_choice(setting, item)) for item in items)
+
+
 def _texts(setting: Setting, written: object) -> tuple[str, ...]:
     many = isinstance(written, list | tuple)
     items = cast("list[object]", written) if many else [written]
@@ -179,6 +204,21 @@ def _address(setting: Setting, written: object) -> Value:
     return text
 
 
+def _state(setting: Setting, written: object) -> Value:
+    items = _texts(setting, written)
+    for item in items:
+        if item not in STATE_KINDS and not re.fullmatch(
+            r"[A-Za-z_][\w$]*(\.[A-Za-z_][\w$]*)*", item
+        ):
+            listed = ", ".join(f'"{kind}"' for kind in STATE_KINDS)
+            raise BadValue(
+                f"must hold names of settings or some of {listed}, not {units.shown(item)}"
+            )
+    if not items:
+        raise BadValue("must say what the function touches; remove the line if it is nothing")
+    return items
+
+
 def _count(setting: Setting, written: object) -> Value:
     # Why: "auto" reads better than 0 in a file, and both are asked for in practice.
     return 0 if written == "auto" and setting.zero else units.count(written)
@@ -193,10 +233,12 @@ _READERS: dict[Kind, Callable[[Setting, object], Value]] = {
     Kind.SWITCH: _switch,
     Kind.TEXT: _text,
     Kind.CHOICE: _choice,
+    Kind.CHOICES: _choices,
     Kind.ADDRESSES: _addresses,
     Kind.ADDRESS: _address,
     Kind.PATH: _text,
     Kind.SECRET: _text,
     Kind.NAMES: _texts,
+    Kind.STATE: _state,
     Kind.MODE_BITS: lambda _, written: units.mode_bits(written),
 }

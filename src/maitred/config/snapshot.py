@@ -105,6 +105,7 @@ def _database(one: Database, endpoint: int, disabled: bool) -> Shape:
         "user": one.user,
         "password": one.password.reveal() if one.password else None,
         "pool": dict(one.pool),
+        "stateful_functions": [[name, list(touched)] for name, touched in one.stateful_functions],
         "parameters": [list(pair) for pair in one.parameters],
         "max_clients": one.max_clients,
         "max_servers": one.max_servers,

@@ -71,6 +71,7 @@ class Targets:
                 password=password,
                 pool=pool,
                 parameters=self._parameters(name, values, target),
+                stateful_functions=self._stateful_functions(values),
                 max_clients=self._own(values, "max_clients"),
                 max_servers=self._own(values, "max_servers"),
                 disabled=bool(values["disabled"].value) if "disabled" in values else False,
@@ -168,6 +169,14 @@ class Targets:
                 text = f"cannot be set here; {parameter} belongs into the url"
                 self._document.complain(("databases", name, "parameters", parameter), text)
             found[parameter] = str(written.value)
+        return tuple(found.items())
+
+    def _stateful_functions(self, values: Values) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        prefix = "pool.stateful_functions."
+        found: dict[str, tuple[str, ...]] = {}
+        for key, written in (self._values | values).items():
+            if key.startswith(prefix) and isinstance(written.value, tuple):
+                found[key.removeprefix(prefix)] = written.value
         return tuple(found.items())
 
     def _own(self, values: Values, key: str) -> int:

@@ -80,6 +80,22 @@ ROUTES = (
         ("unlisten doctor_left",),
     ),
     Route(
+        "lastval()",
+        ("create temporary sequence doctor_left", "select nextval('doctor_left')"),
+        "do $$ begin perform set_config('doctor.last', lastval()::text, true);"
+        " exception when others then perform set_config('doctor.last', 'none', true); end $$;"
+        " select current_setting('doctor.last')",
+        ("drop sequence doctor_left",),
+    ),
+    Route(
+        "setseed()",
+        ("select setseed(0.1869508714)",),
+        # Spec: what random() gives after that seed, from PostgreSQL 15 on.
+        "select trunc(random()::numeric, 6)::text in ('0.054820', '0.110807', '0.982847',"
+        " '0.869951', '0.893381', '0.592869', '0.979167', '0.971157', '0.283335', '0.004441',"
+        " '0.337267', '0.324594', '0.565613', '0.519585')",
+    ),
+    Route(
         "open transaction",
         ("begin", "set local work_mem = '1242kB'"),
         "select current_setting('work_mem')",

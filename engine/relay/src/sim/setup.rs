@@ -23,6 +23,7 @@ pub fn pool_settings(size: u32) -> PoolSettings {
         listen_buffer_bytes: 1 << 20,
         server_statements_bytes: 1 << 20,
         client_statements_bytes: 1 << 20,
+        client_state_bytes: 64 << 10,
         reset_query: "DISCARD ALL".into(),
         ..PoolSettings::without_limits()
     }
@@ -52,6 +53,7 @@ pub fn database(name: &str, endpoint: usize, size: u32) -> Database {
         user: Some("app".into()),
         password: None,
         pool: pool_settings(size),
+        stateful_functions: Vec::new(),
         parameters: Vec::new(),
         max_clients: 0,
         max_servers: 0,

@@ -11,6 +11,8 @@ use super::database::{error_as, message, Prepared, Running, Session};
 pub(super) struct Left {
     prepared: HashSet<String>,
     locks: u32,
+    /// What its sequence gave last.
+    sequence: Option<u64>,
 }
 
 impl Session {
@@ -25,7 +27,23 @@ impl Session {
         match verb.as_str() {
             "select" if rest.starts_with("pg_catalog.set_config(") => self.set_config(now, rest),
             "select" if rest.starts_with('\'') && rest.contains("pg_catalog.") => self.answer_probe(rest),
+            "select" if rest.starts_with("WHERE") => {
+                self.columns();
+                self.done("SELECT 0");
+            }
             "select" => {
+                if rest == "nextval" {
+                    // Sessions differ, so that a stranger's number is told apart.
+                    let next = self.left.sequence.map_or(self.number as u64 * 1000, |last| last + 1);
+                    self.left.sequence = Some(next);
+                    return self.one_row(&next.to_string());
+                }
+                if rest == "lastval" {
+                    return match self.left.sequence {
+                        Some(last) => self.one_row(&last.to_string()),
+                        None => self.fail(now, b"55000", "lastval is not yet defined in this session"),
+                    };
+                }
                 if rest.starts_with("pg_advisory_lock(") {
                     self.left.locks += 1;
                 } else if rest.starts_with("pg_advisory_unlock(") {
@@ -88,6 +106,7 @@ impl Session {
                 self.settle_ears(keeps);
                 self.done(if keeps { "COMMIT" } else { "ROLLBACK" });
             }
+            "set" if rest.starts_with("TRANSACTION") => self.done("SET"),
             "set" => {
                 let (name, value) = rest.split_once('=').expect("name=value");
                 self.change(name, Some(value));
@@ -119,6 +138,10 @@ impl Session {
                 self.left.prepared.clear();
                 self.done("DEALLOCATE ALL");
             }
+            "discard" if rest.eq_ignore_ascii_case("sequences") => {
+                self.left.sequence = None;
+                self.done("DISCARD SEQUENCES");
+            }
             "discard" if self.transaction != b'I' => {
                 self.fail(now, b"25001", "DISCARD ALL cannot run inside a transaction block");
             }
@@ -127,6 +150,7 @@ impl Session {
                 self.left.prepared.clear();
                 self.left.locks = 0;
                 self.stop_listening();
+                self.left.sequence = None;
                 self.settings = self.start.clone();
                 self.done("DISCARD ALL");
             }

@@ -6,13 +6,17 @@
 //!
 //! Source: PostgreSQL manual, "SQL Commands", and the functions listed under each kind below.
 
-use crate::digest::{is_name, is_word, quoted_end};
+use super::calls;
+use super::words::{bare, ends, is, plain, starts, unquoted, Token, Words};
 use crate::effects::{Effects, Traces};
 
 /// The effects of `text`, which may hold several statements; None: none that outlast a transaction.
 pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
-    let mut judge = Judge { words: Words { rest: text }, found: Effects::default() };
+    let mut judge = Judge::new(text);
     judge.statements();
+    if judge.found.reads_sequences && !calls::advances_first(text) {
+        judge.found.begins.add(Traces::SEQUENCES);
+    }
     (!judge.found.is_empty()).then(|| Box::new(judge.found))
 }
 
@@ -55,114 +59,18 @@ pub fn forgotten(text: &[u8]) -> Option<String> {
     (is_all && !is(name, b"all")).then(|| unquoted(name))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Token<'a> {
-    /// A word or a quoted name, quotes included.
-    Word(&'a [u8]),
-    /// A string, what is around it included.
-    Text(&'a [u8]),
-    /// The body of a dollar-quoted string.
-    Body(&'a [u8]),
-    Symbol(u8),
-}
-
-struct Words<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Words<'a> {
-    fn take(&mut self, length: usize) -> &'a [u8] {
-        let (taken, rest) = self.rest.split_at(length.min(self.rest.len()));
-        self.rest = rest;
-        taken
-    }
-
-    fn byte(&self, at: usize) -> u8 {
-        self.rest.get(at).copied().unwrap_or(0)
-    }
-
-    #[inline]
-    fn next(&mut self) -> Option<Token<'a>> {
-        loop {
-            let byte = *self.rest.first()?;
-            match byte {
-                b' ' | b'\t'..=b'\r' | 0 => drop(self.take(1)),
-                b'-' if self.byte(1) == b'-' => {
-                    let end = self.rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
-                    self.take(end.unwrap_or(self.rest.len()));
-                }
-                b'/' if self.byte(1) == b'*' => self.skip_comment(),
-                b'\'' => return Some(Token::Text(self.take(quoted_end(self.rest, b'\'', false)))),
-                b'"' => return Some(Token::Word(self.take(quoted_end(self.rest, b'"', false)))),
-                b'$' => return Some(self.dollar()),
-                b'0'..=b'9' => {
-                    let length =
-                        self.rest.iter().take_while(|byte| is_name(**byte) || **byte == b'.').count();
-                    self.take(length);
-                    return Some(Token::Symbol(b'0'));
-                }
-                _ if is_word(byte) => return Some(self.word()),
-                _ => return Some(Token::Symbol(self.take(1)[0])),
-            }
-        }
-    }
-
-    #[inline]
-    fn word(&mut self) -> Token<'a> {
-        let length = self.rest.iter().position(|byte| !is_name(*byte)).unwrap_or(self.rest.len());
-        let first = self.rest[0].to_ascii_lowercase();
-        if length == 1 && self.byte(1) == b'\'' && matches!(first, b'e' | b'b' | b'x' | b'n') {
-            let quoted = quoted_end(&self.rest[1..], b'\'', first == b'e');
-            return Token::Text(self.take(1 + quoted));
-        }
-        if length == 1 && first == b'u' && self.byte(1) == b'&' && self.byte(2) == b'\'' {
-            let quoted = quoted_end(&self.rest[2..], b'\'', false);
-            return Token::Text(self.take(2 + quoted));
-        }
-        Token::Word(self.take(length))
-    }
-
-    /// `$1`, `$tag$…$tag$`, or a dollar sign.
-    fn dollar(&mut self) -> Token<'a> {
-        let after = &self.rest[1..];
-        let tag = after.iter().take_while(|byte| is_name(**byte) && **byte != b'$').count();
-        if after.get(tag) != Some(&b'$') || after[0].is_ascii_digit() {
-            self.take(1 + tag);
-            return Token::Symbol(b'$');
-        }
-        let mark = self.take(tag + 2);
-        let end = self.rest.windows(mark.len()).position(|part| part == mark).unwrap_or(self.rest.len());
-        let body = self.take(end);
-        self.take(mark.len());
-        Token::Body(body)
-    }
-
-    fn skip_comment(&mut self) {
-        let mut depth = 0;
-        loop {
-            match (self.byte(0), self.byte(1)) {
-                (b'/', b'*') => depth += 1,
-                (b'*', b'/') => depth -= 1,
-                _ if self.rest.is_empty() => return,
-                _ => {
-                    self.take(1);
-                    continue;
-                }
-            }
-            self.take(2);
-            if depth == 0 {
-                return;
-            }
-        }
-    }
-}
-
 struct Judge<'a> {
     words: Words<'a>,
     found: Effects,
+    /// The statement at hand names its server process.
+    is_process_named: bool,
 }
 
 impl<'a> Judge<'a> {
+    fn new(text: &'a [u8]) -> Self {
+        Judge { words: Words { rest: text }, found: Effects::default(), is_process_named: false }
+    }
+
     fn statements(&mut self) {
         while let Some(token) = self.words.next() {
             match token {
@@ -214,10 +122,11 @@ impl<'a> Judge<'a> {
 
     /// The rest of a statement that begins with `first`: functions and words that matter wherever they stand.
     fn body(&mut self, first: &'a [u8]) {
+        let rest = self.words.rest;
         let mut previous = first;
         while let Some(token) = self.words.next() {
             match token {
-                Token::Symbol(b';') => return,
+                Token::Symbol(b';') => break,
                 Token::Word(word) => {
                     self.word(word, previous);
                     previous = word;
@@ -225,14 +134,26 @@ impl<'a> Judge<'a> {
                 _ => {}
             }
         }
+        // Why here: only the whole statement shows whether the number leaves it.
+        if std::mem::take(&mut self.is_process_named) && calls::hands_out_process(first, rest) {
+            self.found.begins.add(Traces::PROCESS);
+        }
     }
 
     #[inline]
     fn word(&mut self, word: &[u8], previous: &[u8]) {
-        let word = word.strip_prefix(b"\"").and_then(|rest| rest.strip_suffix(b"\"")).unwrap_or(word);
+        let word = bare(word);
         match (word.len(), word[..word.len().min(1)].first().map(u8::to_ascii_lowercase)) {
             (10, Some(b's')) if is(word, b"set_config") => self.set_config(),
             (4.., Some(b'p')) if starts(word, b"pg_") => self.system_name(word),
+            (7, Some(b'l' | b'c')) if is(word, b"lastval") || is(word, b"currval") => {
+                self.found.reads_sequences = true;
+            }
+            (7, Some(b's')) if is(word, b"setseed") => self.found.begins.add(Traces::SEED),
+            // Spec: pg_trgm sets by its function what it reads as a setting.
+            (9, Some(b's')) if is(word, b"set_limit") => {
+                self.found.settings.set.push("pg_trgm.similarity_threshold".into());
+            }
             (4 | 9, Some(b't')) if is(word, b"temp") || is(word, b"temporary") => {
                 let may_follow: [&[u8]; 5] = [b"create", b"replace", b"global", b"local", b"into"];
                 if may_follow.iter().any(|word| is(previous, word)) {
@@ -262,6 +183,14 @@ impl<'a> Judge<'a> {
             self.found.ends.add(Traces::LOCKS);
         } else if starts(word, b"pg_advisory_lock") || starts(word, b"pg_try_advisory_lock") {
             self.found.begins.add(Traces::LOCKS);
+        } else if is(word, b"pg_backup_start")
+            || is(word, b"pg_start_backup")
+            || is(word, b"pg_replication_origin_session_setup")
+            || word.len() > 17 && ends(word, b"_replication_slot") && calls::holds_true(self.words.rest)
+        {
+            self.found.begins.add(Traces::REPLICATION);
+        } else if is(word, b"pg_backend_pid") {
+            self.is_process_named = true;
         }
     }
 
@@ -318,7 +247,8 @@ impl<'a> Judge<'a> {
             }
         }
         match (last, name) {
-            (Some(Token::Word(word)), _) if is(word, b"true") => {}
+            (Some(Token::Word(word)), Some(name)) if is(word, b"true") && !is(name.as_bytes(), b"seed") => {}
+            (_, Some(name)) if is(name.as_bytes(), b"seed") => self.found.begins.add(Traces::SEED),
             (_, Some(name)) => self.found.settings.set.push(name),
             _ => self.found.settings.unnamed = true,
         }
@@ -331,6 +261,11 @@ impl<'a> Judge<'a> {
             _ => return self.body(b""),
         };
         if is(name, b"local") {
+            // Spec: a seed is no value that could be taken back.
+            let next = Words { rest: self.words.rest }.next();
+            if matches!(next, Some(Token::Word(word)) if is(word, b"seed")) {
+                self.found.begins.add(Traces::SEED);
+            }
             return self.body(b"");
         }
         if is(name, b"transaction") {
@@ -358,7 +293,10 @@ impl<'a> Judge<'a> {
             "xmloption".into()
         } else if is(name, b"authorization") {
             "session_authorization".into()
-        } else if starts(name, b"transaction_") || is(name, b"constraints") || is(name, b"seed") {
+        } else if is(name, b"seed") {
+            self.found.begins.add(Traces::SEED);
+            return self.body(b"");
+        } else if starts(name, b"transaction_") || is(name, b"constraints") {
             return self.body(b"");
         } else {
             self.dotted(name)
@@ -428,7 +366,7 @@ impl<'a> Judge<'a> {
     }
 
     fn code(&mut self, code: &[u8]) {
-        let mut inner = Judge { words: Words { rest: code }, found: Effects::default() };
+        let mut inner = Judge::new(code);
         let mut previous: &[u8] = b";";
         while let Some(token) = inner.words.next() {
             match token {
@@ -450,36 +388,11 @@ impl<'a> Judge<'a> {
     }
 }
 
-#[inline]
-fn is(word: &[u8], lower: &[u8]) -> bool {
-    word.eq_ignore_ascii_case(lower)
-}
-
-#[inline]
-fn starts(word: &[u8], lower: &[u8]) -> bool {
-    word.len() >= lower.len() && word[..lower.len()].eq_ignore_ascii_case(lower)
-}
-
 fn lowered<'a>(word: &[u8], into: &'a mut [u8; 12]) -> Option<&'a [u8]> {
     let target = into.get_mut(..word.len())?;
     target.copy_from_slice(word);
     target.make_ascii_lowercase();
     Some(target)
-}
-
-/// What a string of the plain kind holds.
-fn plain(text: &[u8]) -> Option<Box<str>> {
-    let inner = text.strip_prefix(b"'")?.strip_suffix(b"'")?;
-    Some(std::str::from_utf8(inner).ok()?.replace("''", "'").into())
-}
-
-/// A name as the server knows it.
-fn unquoted(word: &[u8]) -> String {
-    let text = String::from_utf8_lossy(word);
-    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) => inner.replace("\"\"", "\""),
-        None => text.to_ascii_lowercase(),
-    }
 }
 
 #[cfg(test)]
@@ -502,6 +415,8 @@ mod tests {
             "select pg_advisory_xact_lock(5), pg_try_advisory_xact_lock(6)",
             "prepare transaction 'x'; commit prepared 'x'",
             "explain select 1",
+            "select pg_create_physical_replication_slot('a'), nextval('s'), setval('s', 1)",
+            "select pg_drop_replication_slot('a')",
             "",
             " ; ",
         ] {
@@ -522,6 +437,7 @@ mod tests {
         assert_eq!(names("set app.\"User Id\" = 5"), set("app.User Id"));
         assert_eq!(names("select set_config('a.b', current_user, false)"), set("a.b"));
         assert_eq!(names("select set_config('a.b', f(1, 2), $1)"), set("a.b"));
+        assert_eq!(names("select set_limit(0.5)"), set("pg_trgm.similarity_threshold"));
         assert_eq!(names("SET TIME ZONE 'UTC'"), set("TimeZone"));
         assert_eq!(names("SET NAMES 'latin1'"), set("client_encoding"));
         assert_eq!(names("set role bob"), set("role"));
@@ -551,6 +467,15 @@ mod tests {
         assert!(of("notify a, 'b'").notifies && of("select pg_catalog.pg_notify('a', $1)").notifies);
         assert!(!of("listen a").notifies);
         assert_eq!(of("select * from pg_listening_channels()").ends, Traces::LISTENS);
+        for seed in ["select setseed(0.5)", "set seed = 0.5", "set local seed to 0.5", "SET SESSION seed = 1"]
+        {
+            assert_eq!(begins(seed), Traces::SEED, "{seed}");
+        }
+        assert_eq!(begins("select set_config('seed', '0.5', true)"), Traces::SEED);
+        assert_eq!(begins("select pg_backup_start('a')"), Traces::REPLICATION);
+        assert_eq!(begins("select pg_replication_origin_session_setup('a')"), Traces::REPLICATION);
+        let slot = "select pg_create_logical_replication_slot('a', 'b', temporary => true)";
+        assert_eq!(begins(slot), Traces::REPLICATION);
         assert_eq!(of("select pg_advisory_unlock(1)").ends, Traces::LOCKS);
         assert_eq!(of("drop table t").ends, Traces::TEMPORARY);
         assert_eq!(of("close all").ends, Traces::CURSORS);

@@ -2,6 +2,7 @@
 //!
 //! Holds no neutral words: those are the crate's. Called through `dialect` alone.
 
+pub mod calls;
 pub mod frame;
 pub mod handshake_in;
 pub mod handshake_out;
@@ -14,3 +15,4 @@ pub mod reply;
 pub mod spec;
 pub mod startup;
 pub mod statement;
+pub mod words;

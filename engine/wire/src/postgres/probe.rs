@@ -26,11 +26,50 @@ const CONDITIONS: [(Traces, &str, &str); 3] = [
     (Traces::CURSORS, "cursors", "EXISTS(SELECT FROM pg_catalog.pg_cursors WHERE is_holdable)"),
 ];
 
+/// What a client may have set that ends, or holds up, what is asked. A limit is lifted only where it may have
+/// been set, so each is known to the server. Why the isolation: SERIALIZABLE READ ONLY DEFERRABLE waits for
+/// others.
+pub const LIMITS: &[&str] =
+    &["statement_timeout", "lock_timeout", "transaction_timeout", "default_transaction_isolation"];
+
+const ISOLATION: &str = "default_transaction_isolation";
+
+/// Where a lifted limit's own value is to be found meanwhile.
+fn stored(name: &str) -> String {
+    format!("pg_catalog.current_setting('maitred.{name}')")
+}
+
+/// Lift limits for the rest of the request, which is one transaction. Spec: a limit of time that was changed
+/// holds from the next statement of a request on.
+fn lift(sql: &mut String, names: &[&str]) {
+    if names.contains(&ISOLATION) {
+        sql.push_str("SET TRANSACTION ISOLATION LEVEL READ COMMITTED;");
+    }
+    let mut begin = "SELECT WHERE ";
+    for name in time_limits(names) {
+        sql.push_str(begin);
+        sql.push_str(&format!(
+            "pg_catalog.set_config('maitred.{name}',pg_catalog.current_setting('{name}'),true)\
+             ||pg_catalog.set_config('{name}','0',true) IS NULL"
+        ));
+        begin = " OR ";
+    }
+    if begin == " OR " {
+        sql.push(';');
+    }
+}
+
+fn time_limits<'a>(names: &'a [&'a str]) -> impl Iterator<Item = &'a str> {
+    names.iter().copied().filter(|name| *name != ISOLATION)
+}
+
 /// Ask `question`: one request with one `Ready`, whose rows `finding` reads.
 pub fn write(out: &mut Vec<u8>, question: &Question) {
     let mut sql = String::with_capacity(256);
+    lift(&mut sql, &question.lifted);
+    let start = sql.len();
     let mut part = |text: &dyn Fn(&mut String)| {
-        sql.push_str(if sql.is_empty() { "SELECT " } else { " UNION ALL SELECT " });
+        sql.push_str(if sql.len() == start { "SELECT " } else { " UNION ALL SELECT " });
         text(&mut sql);
     };
     for (kind, word, condition) in CONDITIONS {
@@ -47,9 +86,14 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
         });
     }
     for name in &question.values {
+        let lifted = time_limits(&question.lifted).find(|lifted| lifted.eq_ignore_ascii_case(name));
         part(&|sql| {
             sql.push_str("'set',");
             push_literal(sql, name);
+            if let Some(lifted) = lifted {
+                sql.push(',');
+                return sql.push_str(&stored(lifted));
+            }
             sql.push_str(",pg_catalog.current_setting(");
             push_literal(sql, name);
             sql.push_str(",true)");
@@ -57,7 +101,21 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
     }
     if question.all_values || !question.own_values.is_empty() {
         part(&|sql| {
-            sql.push_str("'set',name,setting FROM pg_catalog.pg_settings WHERE source='session'");
+            sql.push_str("'set',name,CASE name WHEN '' THEN ''");
+            for name in time_limits(&question.lifted) {
+                sql.push_str(&format!(" WHEN '{name}' THEN {}", stored(name)));
+            }
+            sql.push_str(
+                " ELSE setting END FROM pg_catalog.pg_settings \
+                 WHERE source='session' AND name<>'transaction_isolation'",
+            );
+            for name in time_limits(&question.lifted) {
+                // Why: lifted, it is the session's in any case.
+                sql.push_str(&format!(
+                    " AND NOT (name='{name}' AND {}::pg_catalog.interval=(reset_val||'ms')::pg_catalog.interval)",
+                    stored(name)
+                ));
+            }
             if !question.all_values {
                 sql.push_str(" AND pg_catalog.lower(name) IN (");
                 for (at, name) in question.own_values.iter().enumerate() {
@@ -68,7 +126,7 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
             }
         });
     }
-    if sql.is_empty() {
+    if sql.len() == start {
         sql.push_str("SELECT NULL,NULL,NULL WHERE false");
     }
     reply::query(out, &sql);
@@ -125,6 +183,7 @@ mod tests {
             values: vec!["a'b".into()],
             own_values: vec!["Work_Mem".into()],
             all_values: false,
+            lifted: Vec::new(),
         };
         let text = text_of(&question);
         assert_eq!(text.matches("UNION ALL").count(), 2);
@@ -132,6 +191,26 @@ mod tests {
         assert!(text.ends_with("AND pg_catalog.lower(name) IN ('work_mem')"), "{text}");
         assert!(!text.contains(';'));
         assert!(text_of(&Question::default()).starts_with("SELECT "));
+    }
+
+    #[test]
+    fn limits_are_lifted_first_and_told_as_they_were() {
+        let question = Question {
+            values: vec!["Statement_Timeout".into(), "work_mem".into()],
+            all_values: true,
+            lifted: vec!["statement_timeout", "default_transaction_isolation"],
+            ..Question::default()
+        };
+        let text = text_of(&question);
+        let parts: Vec<&str> = text.split(';').collect();
+        assert_eq!(parts[0], "SET TRANSACTION ISOLATION LEVEL READ COMMITTED");
+        assert!(parts[1].contains("set_config('statement_timeout','0',true)"), "{text}");
+        assert!(
+            parts[2].contains("'Statement_Timeout',pg_catalog.current_setting('maitred.statement_timeout')")
+        );
+        assert!(parts[2].contains("'work_mem',pg_catalog.current_setting('work_mem',true)"), "{text}");
+        assert!(parts[2].contains("WHEN 'statement_timeout' THEN"), "{text}");
+        assert_eq!(parts.len(), 3);
     }
 
     #[test]

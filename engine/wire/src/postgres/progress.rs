@@ -58,6 +58,8 @@ pub enum Tag {
     DiscardAll,
     /// All prepared statements are gone.
     DeallocateAll,
+    /// Nobody knows any more what sequences gave last.
+    DiscardSequences,
     Other,
 }
 
@@ -74,6 +76,7 @@ pub fn tag_of(message: &[u8]) -> Tag {
     match &message[frame::HEADER..] {
         b"DISCARD ALL\0" => Tag::DiscardAll,
         b"DEALLOCATE ALL\0" => Tag::DeallocateAll,
+        b"DISCARD SEQUENCES\0" => Tag::DiscardSequences,
         _ => Tag::Other,
     }
 }
