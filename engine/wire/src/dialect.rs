@@ -146,6 +146,11 @@ impl Dialect {
         ask!(self, probe::LIMITS)
     }
 
+    /// Is it one of `limits_to_lift`?
+    pub fn is_limit(self, name: &str) -> bool {
+        self.limits_to_lift().iter().any(|limit| limit.eq_ignore_ascii_case(name))
+    }
+
     /// Read one whole row of the answer to `write_probe`.
     pub fn finding_of(self, message: &[u8]) -> Option<Finding> {
         ask!(self, probe::finding(message))

@@ -163,6 +163,10 @@ fn statement_name(name: &str) -> Option<String> {
 /// Why `set_config` and not `SET`: it takes the value as a startup packet does, lists included.
 pub fn write_settings(out: &mut Vec<u8>, changes: &[(&str, Option<&str>)]) {
     let mut sql = String::with_capacity(changes.len() * 64);
+    // Spec: SERIALIZABLE READ ONLY DEFERRABLE waits for others at its first query.
+    if changes.iter().any(|(name, _)| name.eq_ignore_ascii_case("default_transaction_isolation")) {
+        sql.push_str("SET TRANSACTION ISOLATION LEVEL READ COMMITTED;");
+    }
     for (name, value) in changes {
         if let Some(statement) = statement_name(name) {
             match value {
