@@ -172,6 +172,17 @@ impl Dialect {
         ask!(self, judge::forgotten(text))
     }
 
+    /// The prepared statement that `text` runs by name, and where the name stands in it.
+    #[inline]
+    pub fn executed(self, text: &[u8]) -> Option<(String, std::ops::Range<usize>)> {
+        ask!(self, judge::executed(text))
+    }
+
+    /// `text` with the name of a prepared statement in the place of another.
+    pub fn renamed(self, text: &[u8], place: std::ops::Range<usize>, name: &[u8]) -> Vec<u8> {
+        ask!(self, statement::renamed(text, place, name))
+    }
+
     /// A pair of queries of which the first makes a statement and the second forgets it, in the same
     /// words to the client as if it had forgotten another.
     pub fn write_forgetting(self, out: &mut Vec<u8>) {
@@ -249,6 +260,11 @@ impl Dialect {
     /// Run statement text: one request with one `Ready`.
     pub fn write_query(self, out: &mut Vec<u8>, sql: &str) {
         ask!(self, reply::query(out, sql))
+    }
+
+    /// As `write_query`, for a client's text in whatever encoding.
+    pub fn write_query_text(self, out: &mut Vec<u8>, text: &[u8]) {
+        ask!(self, statement::write_query_text(out, text))
     }
 
     pub fn write_sync(self, out: &mut Vec<u8>) {
