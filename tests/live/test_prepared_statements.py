@@ -73,8 +73,8 @@ def test_named_statement_works_on_every_server(maitred: Maitred) -> None:
 
 def test_a_statement_of_the_protocol_is_executed_by_sql(maitred: Maitred) -> None:
     with maitred.wire() as client, maitred.wire() as other:
-        prepare(client, "Mine", "select 'mine', $1::int4 + 1")
-        prepare(other, "Mine", "select 'other', $1::int4 + 1")
+        prepare(client, "Mine", "select 'mine' as word, $1::int4 + 1 as next")
+        prepare(other, "Mine", "select 'other' as word, $1::int4 + 1 as next")
 
         def step() -> None:
             assert client.rows('execute "Mine" (41)') == [["mine", "42"]]
