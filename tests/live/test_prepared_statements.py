@@ -71,6 +71,27 @@ def test_named_statement_works_on_every_server(maitred: Maitred) -> None:
     assert len(pids) == 2, "this test must use both servers"
 
 
+def test_a_statement_of_the_protocol_is_executed_by_sql(maitred: Maitred) -> None:
+    with maitred.wire() as client, maitred.wire() as other:
+        prepare(client, "Mine", "select 'mine' as word, $1::int4 + 1 as next")
+        prepare(other, "Mine", "select 'other' as word, $1::int4 + 1 as next")
+
+        def step() -> None:
+            assert client.rows('execute "Mine" (41)') == [["mine", "42"]]
+            assert other.rows('execute "Mine"(1)') == [["other", "2"]]
+            prepare(client, "", 'execute "Mine" (42)')
+            assert run(client, "") == [["mine", "43"]]
+            plan = client.rows('explain (verbose) execute "Mine" (6)')
+            assert any("'mine'" in str(row) for row in plan)
+            client.query('create temp table kept as execute "Mine" (7)')
+            assert client.rows("select * from kept") == [["mine", "8"]]
+            client.query("drop table kept")
+
+        on_both_servers(maitred, step)
+        client.query('deallocate "Mine"')
+        assert client.error('execute "Mine" (41)').fields["C"] == "26000"
+
+
 def test_unnamed_statement_outlives_its_batch(maitred: Maitred) -> None:
     with maitred.wire() as client, maitred.wire() as other:
         prepare(client, "", "select 'mine', $1::text")

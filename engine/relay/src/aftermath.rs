@@ -32,6 +32,7 @@ impl Relay {
         if error.is_fatal {
             // Why not at its close, which comes next: until then it might be lent.
             server.farewell = Some(error.message);
+            server.farewell_state = Some(error.sqlstate);
             return (false, Aftermath::Ended(ServerEnd::ClosedByPeer));
         }
         if server.owed.is_empty() {

@@ -41,6 +41,10 @@ impl Relay {
         if server.is_copying_in() && !is_copy {
             return Err(Fault("a request in the middle of COPY data"));
         }
+        if let Some(renamed) = self.in_server_words(id, message, here) {
+            return self.forward_in_server_words(id, to, message, renamed);
+        }
+        let server = &mut self.servers[to];
         match message.intent {
             Intent::Query | Intent::Call => {
                 let unit = if message.intent == Intent::Query { Unit::Query } else { Unit::Call };
@@ -200,6 +204,7 @@ impl Relay {
             let text = dialect.definition_text(parts.definition);
             self.listen_along(id, to, text, dialect.effects_of(text).as_deref());
         }
+        let runs = self.run_by(parts.definition);
         let client = &mut self.clients[id];
         let pool = client.pool;
         let statements = client.statements.get_or_insert_with(Default::default);
@@ -208,7 +213,7 @@ impl Relay {
             if statements.unnamed.as_ref().is_none_or(|held| held.key != key) {
                 let effects = dialect.effects_of(dialect.definition_text(parts.definition));
                 let definition = parts.definition.into();
-                statements.unnamed = Some(Arc::new(Statement { key, definition, effects }));
+                statements.unnamed = Some(Arc::new(Statement { key, definition, effects, runs }));
             }
             if statements.unnamed.as_ref().is_some_and(|held| held.reads_sequences()) {
                 self.guard_sequences(to);
@@ -247,7 +252,7 @@ impl Relay {
             ));
             return Ok(self.fail_on_server(id, to, &complaint, message, here));
         }
-        let judge = || dialect.effects_of(dialect.definition_text(parts.definition));
+        let judge = || (dialect.effects_of(dialect.definition_text(parts.definition)), runs);
         let statement = self.statement_table.intern(key, parts.definition, judge);
         statements.insert(parts.name, Arc::clone(&statement));
         if statement.reads_sequences() {
@@ -433,6 +438,9 @@ impl Relay {
 
     /// Have `statement` under its name on the server before what comes next.
     pub(crate) fn ensure_prepared(&mut self, to: ServerId, statement: &Arc<Statement>) {
+        if let Some(runs) = &statement.runs {
+            self.ensure_prepared(to, runs);
+        }
         let now = self.now;
         let server = &mut self.servers[to];
         if server.statements.has(statement.key) {
@@ -456,6 +464,9 @@ impl Relay {
     /// Have `statement` as the unnamed statement of the server.
     pub(crate) fn ensure_unnamed(&mut self, to: ServerId, statement: &Arc<Statement>) {
         let now = self.now;
+        if let Some(runs) = &statement.runs {
+            self.ensure_prepared(to, runs);
+        }
         let server = &mut self.servers[to];
         server.stop_recording();
         if server.statements.unnamed == Some(statement.key) {

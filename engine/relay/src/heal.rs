@@ -151,12 +151,12 @@ pub struct StatementTable {
 }
 
 impl StatementTable {
-    /// `effects`: what the text of `definition` shows, asked for only if it is new.
+    /// `judge`: what the text of `definition` shows, and what it runs; asked for only if it is new.
     pub fn intern(
         &mut self,
         key: StatementKey,
         definition: &[u8],
-        effects: impl FnOnce() -> Option<Box<Effects>>,
+        judge: impl FnOnce() -> (Option<Box<Effects>>, Option<Arc<Statement>>),
     ) -> Arc<Statement> {
         if let Some(statement) = self.known(key) {
             return statement;
@@ -165,8 +165,8 @@ impl StatementTable {
             self.known.retain(|_, statement| statement.strong_count() > 0);
             self.sweep_at = self.known.len() * 2;
         }
-        let effects = effects();
-        let statement = Arc::new(Statement { key, definition: definition.into(), effects });
+        let (effects, runs) = judge();
+        let statement = Arc::new(Statement { key, definition: definition.into(), effects, runs });
         self.known.insert(key, Arc::downgrade(&statement));
         statement
     }

@@ -16,6 +16,7 @@ pub mod console;
 pub mod counters;
 pub mod departure;
 pub mod drain;
+pub mod executes;
 pub mod forward;
 pub mod heal;
 pub mod hub;

@@ -80,8 +80,12 @@ impl Relay {
     fn tell_loss(&mut self, id: ClientId, server: &Server) {
         let Some(client) = self.clients.get_mut(id) else { return };
         let cause = server.farewell.clone().unwrap_or_else(|| "it closed the connection".to_owned());
-        let complaint = Complaint::error(Code::ServerLost, "the server connection was lost")
-            .detail(format!("{} at {}: {cause}", server.shared.key.database, server.endpoint.name));
+        // Why the database's own code: applications look for it, whoever passes it on.
+        let complaint = Complaint {
+            sqlstate: server.farewell_state,
+            ..Complaint::error(Code::ServerLost, "the server connection was lost")
+                .detail(format!("{} at {}: {cause}", server.shared.key.database, server.endpoint.name))
+        };
         let is_session = client.identity.settings.mode == PoolMode::Session && server.loss.is_none();
         let complaint = server.loss.as_deref().cloned().unwrap_or(complaint);
         let is_cut = server.passing > 0 && server.passing_shown;
@@ -112,7 +116,7 @@ impl Relay {
                 self.say(id, |out| dialect.say_error(out, &complaint));
             }
             self.clients[id].state = ClientState::Skipping;
-        } else if units == 0 && server.transaction != Transaction::None {
+        } else if units == 0 && (server.transaction != Transaction::None || server.has_irreplaceable()) {
             self.clients[id].lost = Some(Box::new(complaint));
         }
         self.ready.push_back(id);

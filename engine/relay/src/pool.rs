@@ -273,14 +273,21 @@ impl Relay {
         let mut changes = Vec::new();
         for (name, value) in server.settings.changes_to(&wanted) {
             let is_replaced = value.is_some() && server.settings.value(name).is_some();
-            if is_replaced && server.dialect.is_statement_among_settings(name) {
+            let is_limit = server.dialect.is_limit(name);
+            if is_replaced && (is_limit || server.dialect.is_statement_among_settings(name)) {
                 changes.push((name, None));
             }
             changes.push((name, value));
         }
-        // Why last: a role may lack the right to what comes before it; it is left first in any case.
+        // Why: a role may lack the right to what comes before it; it is left first in any case. A limit of
+        // time is meant for the statements of its own client, not for these.
         let dialect = server.dialect;
-        changes.sort_by_key(|(name, value)| value.is_some() && dialect.is_unlisted(name));
+        changes.sort_by_key(|(name, value)| match (dialect.is_limit(name), value) {
+            (true, None) => 0,
+            (true, Some(_)) => 3,
+            (false, Some(_)) if dialect.is_unlisted(name) => 2,
+            _ => 1,
+        });
         let is_due = !changes.is_empty();
         if is_due {
             server.dialect.write_settings(&mut server.output, &changes);

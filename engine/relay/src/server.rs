@@ -137,6 +137,8 @@ pub struct Server {
     pub is_discarded: bool,
     /// The database's last words (a FATAL error), kept for whoever is told of the loss.
     pub farewell: Option<String>,
+    /// The SQLSTATE in them.
+    pub farewell_state: Option<[u8; 5]>,
     /// Statements whose name is taken on the server by something that must not be used any more.
     pub stale: Vec<StatementKey>,
     /// What is to be said at each `Refused` in `owed`, in the same order.

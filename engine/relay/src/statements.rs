@@ -23,6 +23,8 @@ pub struct Statement {
     pub definition: Box<[u8]>,
     /// What its text shows of its effects on a session.
     pub effects: Option<Box<Effects>>,
+    /// The statement that it runs by SQL's `EXECUTE`, which a server must have, too.
+    pub runs: Option<Arc<Statement>>,
 }
 
 impl Statement {
@@ -55,10 +57,20 @@ impl StatementHasher {
 /// Length of a name on a server.
 pub const SERVER_NAME_LEN: usize = 25;
 
+/// Digits of a name on a server.
+const LETTERS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
+
 impl StatementKey {
+    /// The statement that servers know under `name`, if it is one of ours.
+    pub fn of_server_name(name: &[u8]) -> Option<StatementKey> {
+        let letters = name.strip_prefix(b"mt_").filter(|letters| letters.len() + 3 == SERVER_NAME_LEN)?;
+        let digit = |letter: &u8| LETTERS.iter().position(|one| one == letter);
+        let key = letters.iter().rev().try_fold(0u128, |key, letter| Some(key << 6 | digit(letter)? as u128));
+        key.map(StatementKey)
+    }
+
     /// The name under which servers know the statement.
     pub fn server_name(self) -> [u8; SERVER_NAME_LEN] {
-        const LETTERS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_-";
         let mut name = *b"mt_0000000000000000000000";
         let mut rest = self.0;
         for letter in &mut name[3..] {
@@ -222,6 +234,8 @@ mod tests {
         let one = hasher.key(b"select 1\0\0\0");
         assert_eq!(one, hasher.key(b"select 1\0\0\0"));
         assert_ne!(one.server_name(), hasher.key(b"select 2\0\0\0").server_name());
+        assert_eq!(StatementKey::of_server_name(&one.server_name()), Some(one));
+        assert_eq!(StatementKey::of_server_name(b"mt_0000000000000000000"), None);
         assert!(one.server_name().iter().all(|letter| letter.is_ascii_graphic()));
     }
 
@@ -249,6 +263,7 @@ mod tests {
                 key: StatementHasher::new(&[1; 32]).key(text),
                 definition: text.into(),
                 effects: None,
+                runs: None,
             })
         };
         let mut client = ClientStatements::default();

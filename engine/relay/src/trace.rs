@@ -112,6 +112,11 @@ impl Server {
         })
     }
 
+    /// Does it hold something of its client's that no other server has, and that would be missed unheard?
+    pub(crate) fn has_irreplaceable(&self) -> bool {
+        !self.pins().without(Traces::SEQUENCES).is_empty()
+    }
+
     /// What holds it for its client beyond a transaction.
     pub fn pins(&self) -> Traces {
         self.trace.as_ref().map_or(Traces::NONE, |trace| trace.pins)

@@ -228,6 +228,7 @@ impl Server {
             loss: None,
             copy_failed: false,
             farewell: None,
+            farewell_state: None,
             refusals: Default::default(),
             time_out: None,
             stale: Vec::new(),

@@ -86,3 +86,16 @@ fn several_statements_in_one_query_and_none() {
     assert_eq!(world.query(client, "select a; fail; select b"), "T D:a C:SELECT 1 E:22012 Z:I");
     world.everybody_leaves();
 }
+
+#[test]
+fn what_takes_no_time_ends_even_behind_what_ends_at_the_same_moment() {
+    let mut world = World::new(snapshot(1));
+    let client = world.login(0);
+    world.send(client, &[query("sleep 100 a"), query("sleep 0 b"), query("sleep 0 c;sleep 0 d")].concat());
+    world.run_for(100_000);
+    assert_eq!(
+        world.brief(client),
+        "T D:a C:SELECT 1 Z:I T D:b C:SELECT 1 Z:I T D:c C:SELECT 1 T D:d C:SELECT 1 Z:I"
+    );
+    world.everybody_leaves();
+}

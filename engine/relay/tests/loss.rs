@@ -71,7 +71,7 @@ fn a_server_that_says_fatal_and_hangs_leaves_nobody_waiting() {
     let told = world.take(client);
     let text = format!("{told:?}");
     assert!(
-        text.contains("08006") && text.contains("terminating connection") && !text.contains("fatal: true"),
+        text.contains("57P01") && text.contains("terminating connection") && !text.contains("fatal: true"),
         "{text}"
     );
     assert_eq!(world.query(client, "select b"), "T D:b C:SELECT 1 Z:I");
@@ -83,9 +83,10 @@ fn one_that_dies_running_costs_one_error_and_one_ready() {
     for death in ["die", "fatal"] {
         let mut world = World::new(snapshot(1));
         let client = world.login(0);
-        assert_eq!(world.query(client, death), "E:08006 Z:I");
+        let code = if death == "fatal" { "57P01" } else { "08006" };
+        assert_eq!(world.query(client, death), format!("E:{code} Z:I"));
         // What a process has not sent when it is killed nobody gets.
-        let told = if death == "fatal" { "T D:a C:SELECT 1 E:08006 Z:I" } else { "E:08006 Z:I" };
+        let told = if death == "fatal" { "T D:a C:SELECT 1 E:57P01 Z:I" } else { "E:08006 Z:I" };
         assert_eq!(world.query(client, &format!("select a; {death}; select b")), told);
         assert_eq!(world.query(client, "select c"), "T D:c C:SELECT 1 Z:I");
         world.everybody_leaves();
@@ -124,6 +125,37 @@ fn one_that_dies_in_an_idle_transaction_tells_the_next_request() {
     let batch = [parse("", "select lost"), bind("", "", &[]), execute("", 0), sync()].concat();
     assert_eq!(world.ask(client, &batch), "E:08006 Z:I", "a whole batch is one unit");
     assert_eq!(world.ask(client, &batch), "1 2 D:lost C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn the_databases_own_code_tells_why_a_transaction_ended() {
+    let mut world = World::new(snapshot(1));
+    let client = world.login(0);
+    assert_eq!(world.query(client, "begin"), "C:BEGIN Z:T");
+    world.disturb(0, |session| session.terminate(b"25P03", "terminating connection due to idle"));
+    world.run_for(10_000);
+    assert_eq!(world.query(client, "select lost"), "E:25P03 Z:I");
+    assert_eq!(world.query(client, "select b"), "T D:b C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn one_that_dies_with_what_its_client_left_there_tells_the_next_request() {
+    let mut world = World::new(snapshot(1));
+    let client = world.login(0);
+    for (at, (left, told)) in
+        [("select pg_advisory_lock(1)", "E:57P01 Z:I"), ("select lastval", "T D:b C:SELECT 1 Z:I")]
+            .into_iter()
+            .enumerate()
+    {
+        world.query(client, left);
+        world.run_for(10_000);
+        world.disturb(at, |session| session.terminate(b"57P01", "terminating connection"));
+        world.run_for(10_000);
+        assert_eq!(world.query(client, "select b"), told, "{left}");
+        assert_eq!(world.query(client, "select b"), "T D:b C:SELECT 1 Z:I");
+    }
     world.everybody_leaves();
 }
 
@@ -252,7 +284,7 @@ fn a_restart_under_load_costs_only_what_was_running() {
             if world.is_ready(*client) {
                 match world.brief(*client).as_str() {
                     "T D:x C:SELECT 1 Z:I" => answers += 1,
-                    "E:08006 Z:I" => errors += 1,
+                    "E:08006 Z:I" | "E:57P01 Z:I" => errors += 1,
                     told => panic!("{told}"),
                 }
                 world.send(*client, &query("sleep 3000 x"));

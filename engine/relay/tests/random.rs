@@ -281,7 +281,8 @@ impl Run {
                 let code = errors[0].as_str();
                 let is_cancelled =
                     code == "57014" && (actor.cancel_until >= actor.sent_at || self.may_time_out);
-                let is_lost = matches!(code, "08006" | "08001") && (self.may_lose || self.may_time_out);
+                let is_lost =
+                    matches!(code, "08006" | "08001" | "57P01") && (self.may_lose || self.may_time_out);
                 // A cancelled change of settings costs the server, and with it the transaction.
                 let is_late = code == "53300";
                 let is_aborted = code == "25P02" && was != 'I';
@@ -359,9 +360,9 @@ impl Run {
                 if self.world.clients[client].is_closed {
                     let last = self.world.brief(client);
                     let is_session = self.mode == PoolMode::Session;
-                    let is_explained = (last.ends_with("F:08006") && is_session)
-                        || last.ends_with("F:53300")
-                        || last.ends_with("F:08001");
+                    let is_lost = last.ends_with("F:08006") || last.ends_with("F:57P01");
+                    let is_explained =
+                        (is_lost && is_session) || last.ends_with("F:53300") || last.ends_with("F:08001");
                     assert!(is_explained, "{}closed with {last}", actor.mark);
                     self.actors[at] = self.arrive();
                 } else if actor.transaction != '?' && actor.under_way.is_empty() && !self.random.once_in(3) {

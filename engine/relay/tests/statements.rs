@@ -357,3 +357,55 @@ fn equal_texts_under_different_search_paths_are_different_statements() {
     assert_eq!(parses(&mut world), 3, "anew with each change of the path");
     world.everybody_leaves();
 }
+
+#[test]
+fn a_statement_of_the_protocol_is_executed_by_sql() {
+    let mut world = World::new(snapshot(2));
+    let (one, two) = (world.login(0), world.login(0));
+    for (client, text) in [(one, "select mine"), (two, "select yours")] {
+        world.send(client, &[parse("Foo", text), parse("bar", "execute \"Foo\""), sync()].concat());
+        world.run_for(10_000);
+        assert_eq!(world.brief(client), "1 1 Z:I");
+    }
+    for round in 0..3 {
+        // The first of the two gets the one server or the other.
+        let (first, second) = if round == 1 { (two, one) } else { (one, two) };
+        world.query(first, "begin");
+        world.query(second, "begin");
+        for (client, row) in [(one, "mine"), (two, "yours")] {
+            let answer = world.query(client, "execute \"Foo\"");
+            assert_eq!(answer, format!("T D:{row} C:SELECT 1 Z:T"), "{round}");
+            for name in ["bar", ""] {
+                let made = if name.is_empty() { parse("", "execute \"Foo\"") } else { Vec::new() };
+                world.send(client, &[made, bind("", name, &[]), execute("", 0), sync()].concat());
+                world.run_for(10_000);
+                let answer = world.brief(client);
+                assert!(answer.ends_with(&format!("2 D:{row} C:SELECT 1 Z:T")), "{round} {name}: {answer}");
+            }
+        }
+        world.query(first, "commit");
+        world.query(second, "commit");
+    }
+    assert_eq!(world.query(one, "execute other"), "E:26000 Z:I");
+    assert_eq!(world.query(one, "execute foo"), "E:26000 Z:I", "names differ by case");
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_statement_that_cannot_be_prepared_again_is_no_end_to_execute() {
+    let mut world = World::new(snapshot(1));
+    let one = world.login(0);
+    world.send(one, &[parse("p", "bad one"), sync()].concat());
+    world.run_for(10_000);
+    assert_eq!(world.brief(one), "E:42601 Z:I");
+    assert_eq!(world.query(one, "execute p"), "E:26000 Z:I");
+    world.send(one, &[parse("q", "select a"), sync()].concat());
+    world.run_for(10_000);
+    assert_eq!(world.brief(one), "1 Z:I");
+    assert_eq!(world.query(one, "begin"), "C:BEGIN Z:T");
+    assert_eq!(world.query(one, "fail"), "E:22012 Z:E");
+    assert_eq!(world.query(one, "execute q"), "E:25P02 Z:E");
+    assert_eq!(world.query(one, "rollback"), "C:ROLLBACK Z:I");
+    assert_eq!(world.query(one, "execute q"), "T D:a C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}

@@ -309,7 +309,8 @@ fn a_time_limit_of_a_client_is_lifted_while_its_server_is_asked() {
     assert_eq!(world.query(one, "show work_mem"), "T D:2 C:SELECT 1 Z:I");
     let lifted = |what: &str| world.ran().iter().filter(|ran| ran.text.contains(what)).count();
     assert_eq!(lifted("set_config('statement_timeout','0',true)"), 3);
-    assert_eq!(lifted("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"), 2);
+    // Twice for questions, twice for settings that are taken back or applied.
+    assert_eq!(lifted("SET TRANSACTION ISOLATION LEVEL READ COMMITTED"), 4);
     world.everybody_leaves();
 }
 
@@ -334,6 +335,25 @@ fn functions_that_touch_the_session_unseen_are_known_by_configuration() {
     world.run_for(10_000);
     assert_eq!(asked(&world), 1);
     assert!(pins(&mut world).is_empty(), "no lock was taken");
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_time_limit_is_applied_last_and_taken_back_first() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    for (client, value) in [(one, 1), (two, 2)] {
+        for name in ["a.a", "statement_timeout", "work_mem"] {
+            world.query(client, &format!("set {name}={value}"));
+        }
+    }
+    world.run_for(10_000);
+    let before = world.ran().len();
+    assert_eq!(world.query(one, "show work_mem"), "T D:1 C:SELECT 1 Z:I");
+    let ran: Vec<String> = world.ran().into_iter().skip(before).map(|ran| ran.text).collect();
+    assert_eq!(ran.len(), 5, "{ran:?}");
+    assert_eq!(ran[0], "RESET \"statement_timeout\"");
+    assert!(ran[3].contains("'statement_timeout','1'"), "{ran:?}");
     world.everybody_leaves();
 }
 

@@ -146,6 +146,11 @@ impl Dialect {
         ask!(self, probe::LIMITS)
     }
 
+    /// Is it one of `limits_to_lift`?
+    pub fn is_limit(self, name: &str) -> bool {
+        self.limits_to_lift().iter().any(|limit| limit.eq_ignore_ascii_case(name))
+    }
+
     /// Read one whole row of the answer to `write_probe`.
     pub fn finding_of(self, message: &[u8]) -> Option<Finding> {
         ask!(self, probe::finding(message))
@@ -165,6 +170,17 @@ impl Dialect {
     #[inline]
     pub fn forgotten(self, text: &[u8]) -> Option<String> {
         ask!(self, judge::forgotten(text))
+    }
+
+    /// The prepared statement that `text` runs by name, and where the name stands in it.
+    #[inline]
+    pub fn executed(self, text: &[u8]) -> Option<(String, std::ops::Range<usize>)> {
+        ask!(self, judge::executed(text))
+    }
+
+    /// `text` with the name of a prepared statement in the place of another.
+    pub fn renamed(self, text: &[u8], place: std::ops::Range<usize>, name: &[u8]) -> Vec<u8> {
+        ask!(self, statement::renamed(text, place, name))
     }
 
     /// A pair of queries of which the first makes a statement and the second forgets it, in the same
@@ -244,6 +260,11 @@ impl Dialect {
     /// Run statement text: one request with one `Ready`.
     pub fn write_query(self, out: &mut Vec<u8>, sql: &str) {
         ask!(self, reply::query(out, sql))
+    }
+
+    /// As `write_query`, for a client's text in whatever encoding.
+    pub fn write_query_text(self, out: &mut Vec<u8>, text: &[u8]) {
+        ask!(self, statement::write_query_text(out, text))
     }
 
     pub fn write_sync(self, out: &mut Vec<u8>) {

@@ -95,6 +95,8 @@ impl World {
                 }
             }
             Event::SessionWake(line) => {
+                // Why: what runs next may be done at this very moment, and wants to be woken once more.
+                self.lines[line].woken_at = 0;
                 self.lines[line].session.wake(now.0);
                 self.collect(line);
             }

@@ -127,6 +127,15 @@ impl Session {
                 );
                 self.done("PREPARE");
             }
+            "execute" => {
+                let name = rest.replace('"', "");
+                match self.prepared.get(&name).map(|prepared| prepared.sql.clone()) {
+                    Some(sql) => self.carry_out(now, &sql),
+                    None => {
+                        self.fail(now, b"26000", &format!("prepared statement \"{name}\" does not exist"));
+                    }
+                }
+            }
             "deallocate" if rest != "all" => {
                 let name = rest.replace('"', "");
                 self.prepared.remove(&name);

@@ -395,6 +395,37 @@ fn lowered<'a>(word: &[u8], into: &'a mut [u8; 12]) -> Option<&'a [u8]> {
     Some(target)
 }
 
+/// The prepared statement that the first statement of `text` runs by SQL's `EXECUTE`, and where its name stands:
+/// `EXECUTE name`, `EXPLAIN … EXECUTE name`, `CREATE TABLE … AS EXECUTE name`.
+pub fn executed(text: &[u8]) -> Option<(String, std::ops::Range<usize>)> {
+    // Why first: this is asked of every query of clients that have prepared statements.
+    let first = text.trim_ascii_start().first()?.to_ascii_lowercase();
+    if !matches!(first, b'e' | b'c' | b'/' | b'-') {
+        return None;
+    }
+    let mut words = Words { rest: text };
+    let mut before: &[u8] = b"";
+    while let Some(token) = words.next() {
+        let Token::Word(word) = token else {
+            if token == Token::Symbol(b';') {
+                return None;
+            }
+            continue;
+        };
+        let is_first = before.is_empty();
+        if is_first && ![&b"execute"[..], b"explain", b"create"].iter().any(|verb| is(word, verb)) {
+            return None;
+        }
+        if is(word, b"execute") && !is(before, b"on") {
+            let Some(Token::Word(name)) = words.next() else { return None };
+            let end = text.len() - words.rest.len();
+            return Some((unquoted(name), end - name.len()..end));
+        }
+        before = word;
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -521,6 +552,19 @@ mod tests {
         assert_eq!(forgotten(b"deallocate prepare").as_deref(), Some("prepare"));
         for other in [&b"deallocate all"[..], b"deallocate a; select 1", b"discard all", b"", b"deallocate"] {
             assert_eq!(forgotten(other), None);
+        }
+    }
+
+    #[test]
+    fn what_is_executed_has_a_name_and_a_place() {
+        let of = |text: &'static str| executed(text.as_bytes()).map(|(name, place)| (name, &text[place]));
+        let found = |name: &str, written| Some((name.to_owned(), written));
+        assert_eq!(of("EXECUTE Foo (1, 'a')"), found("foo", "Foo"));
+        assert_eq!(of(" /* a */ execute \"Foo\";"), found("Foo", "\"Foo\""));
+        assert_eq!(of("explain (analyze, costs off) execute foo"), found("foo", "foo"));
+        assert_eq!(of("create temp table t as execute foo(2)"), found("foo", "foo"));
+        for other in ["select 'execute a'", "end", "commit; execute a", "execute", "explain select 1", ""] {
+            assert_eq!(of(other), None, "{other}");
         }
     }
 

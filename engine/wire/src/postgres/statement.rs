@@ -102,6 +102,18 @@ pub fn write_bind_head(out: &mut Vec<u8>, portal: &[u8], statement: &[u8], rest_
     out.push(0);
 }
 
+/// Write a `Query` of `text`.
+pub fn write_query_text(out: &mut Vec<u8>, text: &[u8]) {
+    head(out, spec::QUERY, text.len() + 1);
+    out.extend_from_slice(text);
+    out.push(0);
+}
+
+/// `text` with `name`, quoted, in the place of another name.
+pub fn renamed(text: &[u8], place: std::ops::Range<usize>, name: &[u8]) -> Vec<u8> {
+    [&text[..place.start], b"\"", name, b"\"", &text[place.end..]].concat()
+}
+
 /// Write a `Describe` of a statement.
 pub fn write_describe(out: &mut Vec<u8>, statement: &[u8]) {
     head(out, spec::DESCRIBE, statement.len() + 2);
@@ -163,6 +175,10 @@ fn statement_name(name: &str) -> Option<String> {
 /// Why `set_config` and not `SET`: it takes the value as a startup packet does, lists included.
 pub fn write_settings(out: &mut Vec<u8>, changes: &[(&str, Option<&str>)]) {
     let mut sql = String::with_capacity(changes.len() * 64);
+    // Spec: SERIALIZABLE READ ONLY DEFERRABLE waits for others at its first query.
+    if changes.iter().any(|(name, _)| name.eq_ignore_ascii_case("default_transaction_isolation")) {
+        sql.push_str("SET TRANSACTION ISOLATION LEVEL READ COMMITTED;");
+    }
     for (name, value) in changes {
         if let Some(statement) = statement_name(name) {
             match value {

@@ -1,0 +1,92 @@
+//! Statements that the protocol prepared and that SQL runs: `EXECUTE name`.
+//!
+//! A server knows them by another name, which is put in the place of the client's; it decides nothing else
+//! and answers nothing. Called by `forward`.
+
+use std::sync::Arc;
+
+use maitred_wire::{ClientMessage, Intent, Transaction};
+
+use crate::answers::{Answer, Unit};
+use crate::client::Step;
+use crate::ids::{ClientId, ServerId};
+use crate::statements::{Statement, StatementKey};
+use crate::Relay;
+
+impl Relay {
+    /// `message` in a server's words, if it runs one of its client's statements by name.
+    #[inline]
+    pub(crate) fn in_server_words(
+        &self,
+        id: ClientId,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Option<(Arc<Statement>, Vec<u8>)> {
+        if !matches!(message.intent, Intent::Query | Intent::Prepare) {
+            return None;
+        }
+        let statements = self.clients[id].statements.as_ref()?;
+        if statements.is_empty() || here.len() < message.total {
+            return None;
+        }
+        let dialect = self.dialect;
+        let mut written = Vec::new();
+        let renamed = |text: &[u8]| {
+            let (name, place) = dialect.executed(text)?;
+            let held = Arc::clone(statements.named(name.as_bytes())?);
+            let text = dialect.renamed(text, place, &held.key.server_name());
+            Some((held, text))
+        };
+        let held = match message.intent {
+            Intent::Query => {
+                let (held, text) = renamed(dialect.query_text(here))?;
+                dialect.write_query_text(&mut written, &text);
+                held
+            }
+            Intent::Prepare => {
+                let parts = dialect.prepare_of(here).ok()?;
+                let text = dialect.definition_text(parts.definition);
+                let (held, renamed) = renamed(text)?;
+                let definition = [&renamed, &parts.definition[text.len()..]].concat();
+                dialect.write_prepare(&mut written, parts.name, &definition);
+                held
+            }
+            _ => return None,
+        };
+        Some((held, written))
+    }
+
+    /// Send a message that runs `held` by name, in a server's words.
+    pub(crate) fn forward_in_server_words(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        message: ClientMessage,
+        (held, written): (Arc<Statement>, Vec<u8>),
+    ) -> Result<Step, maitred_wire::Fault> {
+        let now = self.now;
+        if message.intent == Intent::Query && self.servers[to].transaction != Transaction::Failed {
+            let before = self.servers[to].owed.len();
+            self.ensure_prepared(to, &held);
+            let server = &mut self.servers[to];
+            if server.owed.len() > before {
+                // Why a Sync: a server that fails to prepare skips everything up to one, queries too.
+                server.unsynced = 0;
+                server.dialect.write_sync(&mut server.output);
+                server.owe(Answer::Ready(Unit::Sync), false, now);
+            }
+        }
+        let total = message.total;
+        let message = ClientMessage { intent: message.intent, total: written.len() };
+        Ok(match self.forward(id, to, message, &written)? {
+            Step::Used(_) => Step::Used(total),
+            Step::Wait => Step::Wait,
+        })
+    }
+
+    /// What a definition, in a server's words, runs by name.
+    pub(crate) fn run_by(&self, definition: &[u8]) -> Option<Arc<Statement>> {
+        let (name, _) = self.dialect.executed(self.dialect.definition_text(definition))?;
+        self.statement_table.known(StatementKey::of_server_name(name.as_bytes())?)
+    }
+}
