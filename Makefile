@@ -13,6 +13,7 @@ PYTEST_ARGS ?=
 CARGO_TEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=
+SUITES_ARGS ?=
 FUZZ_SECONDS ?= 30
 
 VENV := .venv
@@ -27,7 +28,7 @@ export PIP_CONSTRAINT := $(abspath $(LOCK))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: help build demo test test-rust test-python lint fmt bench fuzz docs clean
+.PHONY: help build demo test test-rust test-python test-suites lint fmt bench fuzz docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -78,6 +79,9 @@ test-python: $(STATE)/dev $(STATE)/engine-quick.so
 	@$(call use,quick)
 	@trap 'if [ -e $(STATE)/engine-release.so ]; then $(call use,release); fi' EXIT; \
 	echo $(BIN)/pytest $(PYTEST_ARGS); $(BIN)/pytest $(PYTEST_ARGS)
+
+test-suites: build $(STATE)/dev ## the drivers' published suites through maitred, compared with a direct run
+	PYTHONPATH=tests $(BIN)/python -m suites $(SUITES_ARGS)
 
 lint: $(STATE)/dev ## ruff, pyright, cargo fmt --check, clippy
 	$(BIN)/ruff check src tests bench

@@ -16,9 +16,13 @@ use crate::client::State;
 use crate::ids::{ClientId, ServerId, Time, WorkerId};
 use crate::Relay;
 
-/// Bits of the process number that name the worker; the rest name the slot.
+/// Bits of the process number that name the worker, the slot there, and how often it was taken before.
+/// Why the last: clients tell their connections apart by this number, as PostgreSQL's are fresh for long.
 const WORKER_BITS: u32 = 6;
-const SLOT_BITS: u32 = 31 - WORKER_BITS;
+const TURN_BITS: u32 = 4;
+/// Two million clients of one worker: more than a process may hold descriptors.
+const SLOT_BITS: u32 = 31 - WORKER_BITS - TURN_BITS;
+const WORKER_AT: u32 = SLOT_BITS + TURN_BITS;
 
 /// Secret length under protocol 3.2, as PostgreSQL 18 chooses it.
 const LONG_SECRET: usize = 32;
@@ -28,6 +32,8 @@ impl Relay {
     pub(crate) fn cancel_key(&self, id: ClientId, minor: u16) -> CancelKey {
         let key = id.data().as_ffi();
         let slot = (key as u32) & ((1 << SLOT_BITS) - 1);
+        // Why halved: slotmap counts a slot's taking and its leaving, and shows only odd numbers.
+        let turn = ((key >> 33) as u32) & ((1 << TURN_BITS) - 1);
         let length = if minor >= 2 { LONG_SECRET } else { 4 };
         let mut secret = Vec::with_capacity(LONG_SECRET);
         for block in 0..2u8 {
@@ -40,7 +46,8 @@ impl Relay {
             secret.extend_from_slice(&hasher.finish128().as_bytes());
         }
         secret.truncate(length);
-        CancelKey { pid: ((u32::from(self.worker.0) + 1) << SLOT_BITS) | slot, secret }
+        let worker = u32::from(self.worker.0) + 1;
+        CancelKey { pid: (worker << WORKER_AT) | (turn << SLOT_BITS) | slot, secret }
     }
 
     /// The client whose key this is.
@@ -56,7 +63,7 @@ impl Relay {
 
     /// A cancel request arrived on a fresh connection.
     pub(crate) fn cancel_requested(&mut self, requester: ClientId, key: CancelKey) {
-        let worker = (key.pid >> SLOT_BITS).wrapping_sub(1);
+        let worker = (key.pid >> WORKER_AT).wrapping_sub(1);
         if worker >= self.shared.workers as u32 {
             self.end_client(requester, ClientEnd::CancelRequest, None);
             return;

@@ -323,7 +323,8 @@ impl Relay {
         self.idle_round_at
     }
 
-    /// The client of server `id` wants nobody else in `database` of its endpoint: we leave, where we are idle.
+    /// The client of server `id` wants nobody else in `database` of its endpoint: we leave, at once where
+    /// we are idle and else when the lease ends.
     ///
     /// Spec: PostgreSQL waits up to five seconds for others to leave.
     pub(crate) fn vacate(&mut self, id: ServerId, database: &str) {
@@ -334,12 +335,17 @@ impl Relay {
         }
     }
 
-    /// Close what is idle in `database` of `endpoint`.
+    /// Close what is idle in `database` of `endpoint`, and the rest as soon as it is free.
     pub(crate) fn leave_database(&mut self, endpoint: &str, database: &str) {
+        let now = self.now;
         let is_there =
             |pool: &Pool| pool.shared.key.endpoint == endpoint && pool.route.remote_database == database;
-        let pools = self.pools.iter().filter(|pool| is_there(pool));
-        for id in pools.flat_map(|pool| pool.idle.clone()).collect::<Vec<_>>() {
+        let pools: Vec<&Pool> = self.pools.iter().filter(|pool| is_there(pool)).collect();
+        for pool in &pools {
+            // Why: a server may be asked at this moment what a client that has just left has left behind.
+            pool.shared.stale_before.store(now.0, Ordering::Release);
+        }
+        for id in pools.iter().flat_map(|pool| pool.idle.clone()).collect::<Vec<_>>() {
             self.take_idle(self.servers[id].pool, id);
             self.lose_server(id, ServerEnd::Vacated);
         }

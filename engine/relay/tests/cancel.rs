@@ -2,7 +2,7 @@
 //!
 //! Every query carries its client's marker, so a cancel that hits another client is seen.
 
-use maitred_relay::sim::frontend::{query, Reply};
+use maitred_relay::sim::frontend::{query, terminate, Reply};
 use maitred_relay::sim::setup::snapshot;
 use maitred_relay::sim::{Pieces, Random, World};
 use maitred_wire::CancelKey;
@@ -223,5 +223,24 @@ fn a_cancel_of_a_client_whose_server_dies_ends_too() {
     assert_eq!(world.brief(client), "E:08006 Z:I");
     assert!(world.clients[requester].is_closed);
     assert!(world.clients[requester].replies.iter().all(|reply| !matches!(reply, Reply::Error { .. })));
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_newcomer_is_not_told_the_number_of_somebody_who_has_just_left() {
+    let mut world = World::new(snapshot(1));
+    let mut told = std::collections::HashSet::new();
+    for _ in 0..10 {
+        let client = world.login(0);
+        let key = world.clients[client].key.clone().expect("key");
+        assert!(told.insert(key.pid) && i32::try_from(key.pid).is_ok_and(|pid| pid > 0));
+        world.send(client, &query("sleep 500000 x"));
+        world.run_for(1_000);
+        world.cancel(client);
+        world.run_for(10_000);
+        assert_eq!(world.brief(client), "E:57014 Z:I");
+        world.send(client, &terminate());
+        world.run_for(10_000);
+    }
     world.everybody_leaves();
 }

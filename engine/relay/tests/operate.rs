@@ -281,3 +281,19 @@ fn idle_servers_leave_a_database_that_is_to_be_dropped() {
         world.everybody_leaves();
     }
 }
+
+#[test]
+fn a_server_at_work_leaves_a_database_that_is_to_be_dropped_as_soon_as_it_is_free() {
+    let mut config = snapshot(5);
+    config.databases.push(maitred_relay::sim::setup::database("other", 0, 5));
+    let mut world = World::new(config);
+    let (client, admin) = (world.login(0), world.login_as(0, "ann", "other"));
+    world.query(client, "begin");
+    world.query(admin, "drop database shop");
+    world.run_for(10_000);
+    assert_eq!(world.sessions(), 2);
+    world.query(client, "commit");
+    world.run_for(10_000);
+    assert_eq!(world.sessions(), 1);
+    world.everybody_leaves();
+}

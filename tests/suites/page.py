@@ -1,0 +1,127 @@
+"""Write `docs/reference/compatibility.md` out of the records and the explanations.
+
+Only words and layout; every figure is counted from `results/`.
+Called by `__main__` after a run and by the rules ring, which compares the page with this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from suites.explain import Explanation, Judged, all_explanations, judge
+from suites.record import Record, read_all
+from suites.routes import ROUTES
+from suites.suite import Suite, all_suites
+
+PAGE = Path(__file__).parents[2] / "docs/reference/compatibility.md"
+
+_HEAD = """# Compatibility
+
+<!-- Written by `make test-suites`; change tests/suites/ instead. -->
+
+The published test suites of drivers and frameworks, and two example applications, run through
+maitred in transaction mode, test by test compared with the same run directly on PostgreSQL. Every
+test runs. What cannot run directly either (TLS, extensions that this PostgreSQL lacks) is no
+difference.
+"""
+
+_HOW = """
+*Passed* counts tests; *differ* are tests that end otherwise than directly: failed instead of
+passed, but also the other way round. A pool of five servers, or of one, serves each pair of
+database and user. With one server, two clients cannot both have a transaction open: a test that
+needs that fails, and so may those after it, until what it left open is closed. PgBouncer stands
+beside it in transaction mode, with its defaults and
+`ignore_startup_parameters = extra_float_digits`. A difference is tried once more alone: in a
+process of its own, with nobody else there.
+"""
+
+
+def page() -> str:
+    """The whole page."""
+    records, suites, explanations = read_all(), all_suites(), all_explanations()
+    judged = judge(records, explanations)
+    lines = [
+        _HEAD,
+        *_table(records, suites),
+        _HOW,
+        *_programs(records),
+        *_differences(judged, explanations, records, suites),
+        *_unsteady(records, suites),
+    ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table(records: dict[str, Record], suites: dict[str, Suite]) -> Iterator[str]:
+    routes = [
+        route
+        for route in ROUTES.values()
+        if any(route.name in record.counts for record in records.values())
+    ]
+    yield f"| passed | tests | {' | '.join(route.title for route in routes)} |"
+    yield f"| --- | ---: | {' | '.join('---:' for _ in routes)} |"
+    for name, suite in suites.items():
+        if record := records.get(name):
+            cells = [_cell(record, route.name) for route in routes]
+            yield f"| {suite.title} {record.version} | {record.tests()} | {' | '.join(cells)} |"
+
+
+def _cell(record: Record, route: str) -> str:
+    if route not in record.counts:
+        return "–"
+    passed = str(record.counts[route].get("passed", 0))
+    if route == "direct":
+        return passed
+    differ = len(record.differences.get(route, {}))
+    return f"{passed} ({differ} differ)" if differ else f"{passed} (same)"
+
+
+def _programs(records: dict[str, Record]) -> Iterator[str]:
+    for programs in sorted({tuple(record.programs.values()) for record in records.values()}):
+        yield f"Run with {', '.join(programs)}."
+
+
+def _differences(
+    judged: Judged,
+    explanations: list[Explanation],
+    records: dict[str, Record],
+    suites: dict[str, Suite],
+) -> Iterator[str]:
+    yield from ("", "## Every difference, explained")
+    for each in explanations:
+        if found := judged.explained[each.name]:
+            yield from ("", f"### {each.name}", "", each.text, "")
+            yield from _tests(found, records, suites)
+    if judged.unexplained:
+        yield from ("", "### Not explained yet", "")
+        yield from _tests(judged.unexplained, records, suites)
+
+
+def _tests(
+    found: list[tuple[str, str, str]], records: dict[str, Record], suites: dict[str, Suite]
+) -> Iterator[str]:
+    by_test: dict[tuple[str, str], list[str]] = {}
+    for suite, route, test in found:
+        seen = records[suite].differences[route][test]
+        note = ", passes alone" if seen.alone == seen.direct == "passed" else ""
+        by_test.setdefault((suite, test), []).append(f"{ROUTES[route].title}{note}")
+    for suite, test in sorted(by_test):
+        ways = "; ".join(by_test[suite, test])
+        yield f"- {suites[suite].title}: `{test}` ({ways})"
+
+
+def _unsteady(records: dict[str, Record], suites: dict[str, Suite]) -> Iterator[str]:
+    found = [
+        f"- {suites[name].title}: `{test}` ({' and '.join(both)})"
+        for name, record in records.items()
+        for test, both in record.unsteady.items()
+    ]
+    if found:
+        yield from ("", "## Unsteady without any proxy", "")
+        yield from ("Two direct runs disagreed about these, so they are compared with nothing.", "")
+        yield from found
+
+
+def write() -> None:
+    """Put the page in its place."""
+    PAGE.write_text(page())

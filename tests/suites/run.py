@@ -1,0 +1,126 @@
+"""Run one suite through one route and collect the outcome of each of its tests.
+
+Judges nothing; that is `compare`. A hanging test ends after a minute, a hanging run after an hour.
+Called by `__main__`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from suites.routes import Route, opened
+from suites.suite import HERE, Suite
+
+TEST_TIMEOUT_S = 60
+RUN_TIMEOUT_S = 3600
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one test ended: passed, failed or skipped, and the first line of why it failed."""
+
+    outcome: str
+    said: str = ""
+
+
+class SuiteError(Exception):
+    """The suite did not run at all."""
+
+
+def run(
+    suite: Suite, route: Route, *, python: Path, source: Path, folder: Path
+) -> dict[str, Outcome]:
+    """Outcomes of all tests by id, in the order of the run.
+
+    Args:
+        folder: Where the log of pytest, that of the proxy and the raw outcomes are left.
+
+    Raises:
+        SuiteError: No test ran.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"{suite.name}-{route.name}"
+    began = time.monotonic()
+    with opened(route, suite.setup, folder / f"{name}.proxy.log") as port:
+        found = _pytest(suite, suite.pytest_arguments(port), port, python, source, folder / name)
+    if not found:
+        raise SuiteError(f"no test of {suite.title} ran; see {folder / name}.log")
+    print(f"{name}: {len(found)} tests in {time.monotonic() - began:.0f} s", flush=True)
+    return found
+
+
+def run_each(
+    suite: Suite, route: Route, tests: list[str], *, python: Path, source: Path, folder: Path
+) -> dict[str, Outcome]:
+    """Outcomes of some tests, each in a process of its own behind the same proxy.
+
+    Why: a test that fails may leave its connection open, and those after it fail for that alone.
+    """
+    found: dict[str, Outcome] = {}
+    if not tests:
+        return found
+    name = f"{suite.name}-{route.name}-alone"
+    (folder / f"{name}.log").unlink(missing_ok=True)
+    with opened(route, suite.setup, folder / f"{name}.proxy.log") as port:
+        options = [each for each in suite.pytest_arguments(port) if each.startswith("-")]
+        for test in tests:
+            arguments = [test, *options]
+            alone = _pytest(suite, arguments, port, python, source, folder / name)
+            found |= {test: alone[test]} if test in alone else {}
+    return found
+
+
+def _pytest(
+    suite: Suite, arguments: list[str], port: int, python: Path, source: Path, trace: Path
+) -> dict[str, Outcome]:
+    raw = trace.with_name(f"{trace.name}.jsonl")
+    raw.unlink(missing_ok=True)
+    cache = trace.with_name(f"{trace.name}.cache")
+    shutil.rmtree(cache, ignore_errors=True)
+    command = [
+        str(python), "-m", "pytest", "-p", "suite_outcomes", "-o", f"cache_dir={cache}",
+        "--continue-on-collection-errors", f"--timeout={TEST_TIMEOUT_S}", *arguments,
+    ]  # fmt: skip
+    with trace.with_name(f"{trace.name}.log").open("ab") as out:
+        process = subprocess.Popen(
+            command, cwd=source, env=_environment(suite, port, raw), stdout=out,
+            stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            process.wait(RUN_TIMEOUT_S)
+        except subprocess.TimeoutExpired as late:
+            raise SuiteError(f"{trace.name} took longer than {RUN_TIMEOUT_S} s") from late
+        finally:
+            process.kill()
+            process.wait()
+    return read(raw)
+
+
+def _environment(suite: Suite, port: int, raw: Path) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PG", "PYTEST", "PYTHON"))
+    }
+    return {
+        **kept,
+        "PYTHONPATH": str(HERE / "plugin"),
+        # Why: ids of parametrized tests must be the same in every run.
+        "PYTHONHASHSEED": "0",
+        "SUITE_OUTCOMES": str(raw),
+        **suite.variables(port),
+    }
+
+
+def read(raw: Path) -> dict[str, Outcome]:
+    """What the plug-in wrote."""
+    if not raw.exists():
+        return {}
+    lines = (json.loads(line) for line in raw.read_text().splitlines())
+    return {line["test"]: Outcome(line["outcome"], line["said"]) for line in lines}

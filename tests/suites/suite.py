@@ -1,0 +1,41 @@
+"""One published suite as `suites.toml` describes it.
+
+Pure data; fetches and runs nothing.
+Called by every other module here.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Suite:
+    """Where a suite comes from, what it needs, and how it is told where PostgreSQL is."""
+
+    name: str
+    title: str
+    version: str
+    source: dict[str, str]
+    requirements: list[str]
+    arguments: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    setup: list[str] = field(default_factory=list)
+    # The parts of the source tree that are unpacked; empty: all of it.
+    keep: list[str] = field(default_factory=list)
+
+    def pytest_arguments(self, port: int) -> list[str]:
+        return [each.format(port=port) for each in self.arguments]
+
+    def variables(self, port: int) -> dict[str, str]:
+        return {name: value.format(port=port) for name, value in self.environment.items()}
+
+
+def all_suites() -> dict[str, Suite]:
+    """Every suite by its name, in the order of the file."""
+    with (HERE / "suites.toml").open("rb") as file:
+        return {name: Suite(name=name, **table) for name, table in tomllib.load(file).items()}
