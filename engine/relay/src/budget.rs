@@ -157,6 +157,9 @@ pub struct PoolShared {
     pub reads_sequences: AtomicBool,
     /// Servers opened before this moment are closed when free (RECONNECT, new credentials).
     pub stale_before: AtomicU64,
+    /// As `stale_before`, but for those that listen for clients: somebody wants nobody in the database, and
+    /// who listens is somebody.
+    pub vacated_before: AtomicU64,
     /// Counts what passed that may have changed what names stand for; shared by the database's pools.
     pub definitions: Arc<AtomicU64>,
     /// Clear text was refused, and TLS is allowed.
@@ -188,6 +191,7 @@ impl PoolShared {
             paused: AtomicBool::new(false),
             reads_sequences: AtomicBool::new(false),
             stale_before: AtomicU64::new(0),
+            vacated_before: AtomicU64::new(0),
             definitions,
             wants_tls: AtomicBool::new(false),
             trouble: Mutex::new(None),

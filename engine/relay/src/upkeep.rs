@@ -343,7 +343,7 @@ impl Relay {
         let pools: Vec<&Pool> = self.pools.iter().filter(|pool| is_there(pool)).collect();
         for pool in &pools {
             // Why: a server may be asked at this moment what a client that has just left has left behind.
-            pool.shared.stale_before.store(now.0, Ordering::Release);
+            pool.shared.vacated_before.store(now.0, Ordering::Release);
         }
         for id in pools.iter().flat_map(|pool| pool.idle.clone()).collect::<Vec<_>>() {
             self.take_idle(self.servers[id].pool, id);
@@ -367,6 +367,9 @@ impl Relay {
         let is_gone = self.pools[server.pool.0 as usize].is_gone;
         if is_gone || server.opened_at.0 < shared.stale_before.load(Ordering::Acquire) {
             return Some(ServerEnd::Reconfigured);
+        }
+        if server.opened_at.0 < shared.vacated_before.load(Ordering::Acquire) {
+            return Some(ServerEnd::Vacated);
         }
         let settings = &self.pools[server.pool.0 as usize].route.settings;
         let most = shared.servers.limit() + settings.reserve_size;

@@ -341,3 +341,18 @@ fn every_word_is_heard_once_and_in_order() {
         world.everybody_leaves();
     }
 }
+
+#[test]
+fn a_database_that_is_listened_to_is_not_left() {
+    let mut config = snapshot(2);
+    config.databases.push(maitred_relay::sim::setup::database("other", 0, 5));
+    let mut world = World::new(config);
+    let (one, admin) = (world.login(0), world.login_as(0, "ann", "other"));
+    world.query(one, "listen c");
+    world.run_for(10_000);
+    world.query(admin, "drop database shop");
+    world.run_for(1_000_000);
+    assert_eq!(world.brief(one), "");
+    assert_eq!(listening(&world), ["c"]);
+    world.everybody_leaves();
+}
