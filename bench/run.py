@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sidebyside import bulk, load, logins, machine, memory, workers
+from sidebyside import bulk, load, logins, machine, memory, state, workers
 from sidebyside.measure import Plan, say
 from sidebyside.pgbench import Pgbench
 from sidebyside.plot import plot
@@ -62,6 +62,7 @@ MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "bulk": bulk.measure,
     "workers": workers.measure,
     "epoll": load.measure_epoll,
+    "state": state.measure,
 }
 
 

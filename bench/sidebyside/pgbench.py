@@ -11,6 +11,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,9 +94,28 @@ class Pgbench:
 
     def sample(self, target: Target, *, protocol: str, clients: int, seconds: int) -> Sample:
         """Select-only load of `clients` for `seconds`, one more of them as warm-up."""
+        return self._sample(target, ["-S", "-M", protocol], clients, seconds)
+
+    def script(
+        self,
+        target: Target,
+        script: str,
+        *,
+        clients: int,
+        seconds: int,
+        variables: Mapping[str, int],
+    ) -> Sample:
+        """As `sample`, with a script of pgbench's; `cpu_us` is of one run of it."""
+        with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+            file.write(script)
+            file.flush()
+            options = [f"-D{name}={value}" for name, value in variables.items()]
+            return self._sample(target, ["-f", file.name, *options], clients, seconds)
+
+    def _sample(self, target: Target, load: list[str], clients: int, seconds: int) -> Sample:
         with tempfile.TemporaryDirectory() as folder:
             command = [
-                *(self._program(target), "-n", "-S", "-M", protocol),
+                *(self._program(target), "-n", *load),
                 *("-c", str(clients), "-j", str(min(2, clients)), "-T", str(seconds + 1)),
                 *("-P", "1", "--progress-timestamp"),
                 *("-l", "--sampling-rate", str(SAMPLING), "--log-prefix", f"{folder}/log"),

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use maitred_wire::effects::{Effects, Traces};
 use maitred_wire::{ClientMessage, Intent, Transaction};
 
 use crate::answers::{Answer, Unit};
@@ -82,6 +83,38 @@ impl Relay {
             Step::Used(_) => Step::Used(total),
             Step::Wait => Step::Wait,
         })
+    }
+
+    /// The effects of a query that runs a statement whose text is known; None: it is no such query.
+    ///
+    /// Why: what `EXECUTE` may do is anything, and the server would be asked for all of it each time.
+    pub(crate) fn effects_of_executed(
+        &self,
+        id: ClientId,
+        to: ServerId,
+        text: &[u8],
+    ) -> Option<Option<Box<Effects>>> {
+        let dialect = self.dialect;
+        let (name, place) = dialect.executed(text)?;
+        if !text[..place.start].trim_ascii().eq_ignore_ascii_case(b"execute") {
+            return None;
+        }
+        let mut effects = match StatementKey::of_server_name(name.as_bytes()) {
+            Some(key) => self.statement_table.known(key)?.effects.as_deref().cloned().unwrap_or_default(),
+            // Why not then: the name may stand for another statement by now.
+            None if self.servers[to].may_have_prepared() => return None,
+            None => {
+                let carried = self.clients[id].settings.value(&dialect.name_among_settings(&name))?;
+                let mut effects =
+                    dialect.effects_of(carried.as_bytes()).map(|made| *made).unwrap_or_default();
+                effects.begins = effects.begins.without(Traces::PREPARED);
+                effects
+            }
+        };
+        if let Some(rest) = dialect.effects_of(&text[place.end..]) {
+            effects.add(&rest);
+        }
+        Some((!effects.is_empty()).then(|| Box::new(effects)))
     }
 
     /// What a definition, in a server's words, runs by name.

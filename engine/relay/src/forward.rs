@@ -157,7 +157,12 @@ impl Relay {
         here: &[u8],
     ) -> Option<Complaint> {
         let text = self.dialect.query_text(here);
-        let judged = self.dialect.effects_of(text);
+        let mut judged = self.dialect.effects_of(text);
+        if judged.as_ref().is_some_and(|effects| effects.settings.unnamed) {
+            if let Some(known) = self.effects_of_executed(id, to, text) {
+                judged = known;
+            }
+        }
         if self.clients[id].subscription.is_some() {
             self.listen_along(id, to, text, judged.as_deref());
         }

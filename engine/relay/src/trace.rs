@@ -117,6 +117,16 @@ impl Server {
         !self.pins().without(Traces::SEQUENCES).is_empty()
     }
 
+    /// May its client have prepared or forgotten statements of SQL's that we do not know of yet?
+    pub(crate) fn may_have_prepared(&self) -> bool {
+        self.trace.as_ref().is_some_and(|trace| {
+            let asked = trace.asked.as_ref().map(|asked| &asked.effects);
+            let mut suspected = asked.into_iter().chain([&trace.pending]);
+            suspected
+                .any(|effects| effects.begins.has(Traces::PREPARED) || effects.ends.has(Traces::PREPARED))
+        })
+    }
+
     /// What holds it for its client beyond a transaction.
     pub fn pins(&self) -> Traces {
         self.trace.as_ref().map_or(Traces::NONE, |trace| trace.pins)
