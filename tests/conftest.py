@@ -29,6 +29,7 @@ pytest_plugins = [
     "fix_network",
     "fix_maitred",
     "fix_crowd",
+    "fix_parity",
 ]
 
 # Why: a hung test must not hang the run; nothing else depends on this figure.
@@ -57,6 +58,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "live: needs a running PostgreSQL (started by the tests themselves)",
         "break_: cuts networks and kills servers",
         "slow: takes long; in live and break left out unless --run-slow is given",
+        "servers(least): how many servers a scenario played on both sides needs at least",
         "deadline(seconds): after how long a test counts as hung",
         "one_backend: what it tests lies above the reactor; every back end with --run-slow",
     ):

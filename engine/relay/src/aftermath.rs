@@ -126,10 +126,30 @@ impl Relay {
         if is_adjusting && client.settings.value(name) == Some(value) {
             return false;
         }
+        let is_back = is_default && !is_adjusting && server.is_resetting(name);
+        let own = client.own_settings.value(name).filter(|_| is_back).map(str::to_owned);
+        if is_adjusting
+            && client.own_settings.value(name).is_some_and(|own| client.settings.value(name) == Some(own))
+        {
+            // The database's own spelling of what its client began with.
+            let mut settings = (*client.own_settings).clone();
+            let _ = if is_default { settings.remove(name) } else { settings.set(name, value) };
+            client.own_settings = self.settings.intern(settings);
+        }
         let mut settings = (*client.settings).clone();
-        changed = if is_default || is_excess { settings.remove(name) } else { settings.set(name, value) };
+        changed = match &own {
+            Some(own) => settings.set(name, own),
+            None if is_default || is_excess => settings.remove(name),
+            None => settings.set(name, value),
+        };
         if changed {
             client.settings = self.settings.intern(settings);
+        }
+        if let (Some(own), dialect) = (own, server.dialect) {
+            // Spec: RESET returns to what the session began with; for the client that is its own.
+            let (id, name) = (server.client().expect("it has one"), name.to_owned());
+            self.say(id, |out| dialect.say_setting(out, &name, &own));
+            return false;
         }
         if is_excess {
             self.keep_excess(id);

@@ -24,7 +24,11 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Result<Step, Fault> {
-        if self.is_choked(id) || self.servers[to].may_reset(&self.clients[id].own_settings) {
+        let begins = !matches!(
+            message.intent,
+            Intent::Sync | Intent::Flush | Intent::CopyData | Intent::CopyDone | Intent::CopyFail
+        );
+        if self.is_choked(id) || begins && self.servers[to].may_reset(&self.clients[id].own_settings) {
             return Ok(Step::Wait);
         }
         let now = self.now;

@@ -7,6 +7,7 @@
 //! Read `client`, `pool` and `server` first; the rest serves them.
 
 pub mod action;
+mod adjust;
 pub mod aftermath;
 pub mod answers;
 pub mod budget;

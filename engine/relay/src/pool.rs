@@ -19,6 +19,7 @@ use maitred_wire::dialect::ServerError;
 use maitred_wire::{ClientMessage, Code, Complaint, Transaction};
 
 use crate::action::{Action, ClientEnd, Mail, ServerEnd};
+use crate::adjust;
 use crate::aftermath::Aftermath;
 use crate::answers::{Answer, Unit};
 use crate::budget::PoolShared;
@@ -270,27 +271,11 @@ impl Relay {
             return false;
         }
         let wanted = Arc::clone(&client.settings);
-        let mut changes = Vec::new();
-        for (name, value) in server.settings.changes_to(&wanted) {
-            let is_replaced = value.is_some() && server.settings.value(name).is_some();
-            let is_limit = server.dialect.is_limit(name);
-            if is_replaced && (is_limit || server.dialect.is_statement_among_settings(name)) {
-                changes.push((name, None));
-            }
-            changes.push((name, value));
-        }
-        // Why: a role may lack the right to what comes before it; it is left first in any case. A limit of
-        // time is meant for the statements of its own client, not for these.
         let dialect = server.dialect;
-        changes.sort_by_key(|(name, value)| match (dialect.is_limit(name), value) {
-            (true, None) => 0,
-            (true, Some(_)) => 3,
-            (false, Some(_)) if dialect.is_unlisted(name) => 2,
-            _ => 1,
-        });
+        let changes = adjust::plan(dialect, &server.settings, &wanted);
         let is_due = !changes.is_empty();
         if is_due {
-            server.dialect.write_settings(&mut server.output, &changes);
+            dialect.write_settings(&mut server.output, &changes);
             server.adjusting += 1;
             server.owe(Answer::Ready(Unit::Query), false, now);
             server.statements.unnamed = None;

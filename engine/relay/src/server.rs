@@ -425,6 +425,10 @@ impl Relay {
                     server.is_paused = true;
                     self.actions.push(Action::PauseServer(id));
                 }
+                if server.owed.is_empty() && server.trace.is_some() {
+                    // It may have waited for what a reset in its transaction brought back.
+                    self.ready.push_back(client);
+                }
                 self.end_lease_if_over(id);
             }
             State::Cleaning { .. } => self.clean(id),

@@ -36,6 +36,8 @@ pub struct Trace {
     /// Suspected since the last answer.
     pending: Effects,
     asked: Option<Asked>,
+    /// A statement failed since the last answer: what was named may be as it was, by whomever that was set.
+    has_failed: bool,
     /// Proven to be there, or not to be disproven.
     pub pins: Traces,
     pub since: Time,
@@ -90,13 +92,21 @@ impl Server {
         self.trace.as_ref().is_some_and(|trace| trace.asked.is_some())
     }
 
-    /// Is it being asked about a reset that may bring back some of its client's `own` settings? What the
-    /// client says next waits for that.
+    /// May something that was sent bring back some of its client's `own` settings, which is known only once it is
+    /// answered? What the client says next waits for that; within a batch, nothing waits.
     #[inline]
     pub(crate) fn may_reset(&self, own: &Settings) -> bool {
-        let Some(asked) = self.trace.as_ref().and_then(|trace| trace.asked.as_ref()) else { return false };
-        let settings = &asked.effects.settings;
-        (settings.reset_all || !settings.reset.is_empty()) && !own.is_empty()
+        let Some(trace) = &self.trace else { return false };
+        let is_asked = trace.asked.as_ref().is_some_and(|asked| asked.effects.settings.resets());
+        let is_sent = trace.pending.settings.resets() && !self.owed.is_empty() && self.unsynced == 0;
+        (is_asked || is_sent) && !own.is_empty()
+    }
+
+    /// Does its client know `name` as reset by what it said last?
+    pub(crate) fn is_resetting(&self, name: &str) -> bool {
+        let Some(trace) = &self.trace else { return false };
+        let touched = &trace.pending.settings;
+        touched.reset_all || touched.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name))
     }
 
     /// Its trace, made if it has none.
@@ -105,6 +115,7 @@ impl Server {
             Box::new(Trace {
                 pending: Effects::default(),
                 asked: None,
+                has_failed: false,
                 pins: Traces::NONE,
                 since: now,
                 text: Vec::new(),
@@ -135,6 +146,7 @@ impl Server {
     /// The statement under way failed: had it not been understood by us, it was not by the server either.
     pub(crate) fn note_failed_text(&mut self) {
         if let Some(trace) = &mut self.trace {
+            trace.has_failed = true;
             trace.pending.begins = trace.pending.begins.without(Traces::UNKNOWN);
         }
     }
@@ -297,7 +309,8 @@ impl Relay {
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         let is_hidden = |name: &str| is_hidden(dialect, name);
-        let mut question = Question { traces: effects.begins, ..Question::default() };
+        let may_be_refused = std::mem::take(&mut trace.has_failed);
+        let mut question = Question { traces: effects.begins, may_be_refused, ..Question::default() };
         let mut kept = trace.pins;
         if server.settings.iter().any(|(name, _)| is_statement(name)) {
             kept.add(Traces::PREPARED);
@@ -324,7 +337,7 @@ impl Relay {
             let known = server.settings.iter().map(|(name, _)| name).filter(|name| is_hidden(name));
             question.values.extend(known.map(Box::from));
         }
-        if question != Question::default() {
+        if !question.is_empty() {
             let names = question.values.iter().chain(&question.own_values).map(|name| &**name);
             let names: Vec<&str> = names.chain(server.settings.iter().map(|(name, _)| name)).collect();
             let may_be_set = |limit: &str| names.iter().any(|name| name.eq_ignore_ascii_case(limit));
@@ -349,7 +362,7 @@ impl Relay {
             is_void: false,
         });
         let asked = trace.asked.as_ref().expect("just set");
-        if asked.question == Question::default() {
+        if asked.question.is_empty() {
             // Only what needs no asking, own settings to be brought back among it.
             let client = server.client();
             self.count_pins(new);
@@ -457,9 +470,12 @@ impl Relay {
                 }
                 Finding::Setting(name, _) if is_reported(&name) => {}
                 Finding::Setting(name, value) => {
-                    if dialect.is_unset(&name, &value, &server.shared.key.user) {
+                    let user = &server.shared.key.user;
+                    let Some(value) = value.filter(|value| !dialect.is_unset(&name, value, user)) else {
                         settings.remove(&name);
-                    } else if !settings.set_within(&name, &value, limit) {
+                        continue;
+                    };
+                    if !settings.set_within(&name, &value, limit) {
                         left.add(Traces::EXCESS);
                     }
                 }
@@ -520,7 +536,8 @@ impl Relay {
         }
         client.settings = self.settings.intern(settings);
         for (name, value) in back {
-            if is_reported(dialect, fresh.as_deref(), &name) {
+            let is_told = was.value(&name) == Some(&value);
+            if !is_told && is_reported(dialect, fresh.as_deref(), &name) {
                 self.say(id, |out| dialect.say_setting(out, &name, &value));
             }
         }

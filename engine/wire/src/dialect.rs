@@ -169,13 +169,13 @@ impl Dialect {
     /// The prepared statement that `text` forgets, if that is all it does.
     #[inline]
     pub fn forgotten(self, text: &[u8]) -> Option<String> {
-        ask!(self, judge::forgotten(text))
+        ask!(self, prepare::forgotten(text))
     }
 
     /// The prepared statement that `text` runs by name, and where the name stands in it.
     #[inline]
     pub fn executed(self, text: &[u8]) -> Option<(String, std::ops::Range<usize>)> {
-        ask!(self, judge::executed(text))
+        ask!(self, prepare::executed(text))
     }
 
     /// `text` with the name of a prepared statement in the place of another.
@@ -191,7 +191,7 @@ impl Dialect {
 
     /// Is `text` one `PREPARE` that can be said again on another server?
     pub fn is_one_prepare(self, text: &str) -> bool {
-        ask!(self, judge::is_one_prepare(text.as_bytes()))
+        ask!(self, prepare::is_one_prepare(text.as_bytes()))
     }
 
     /// Read a whole `Progress::Notification`.

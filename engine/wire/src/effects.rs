@@ -101,6 +101,11 @@ impl Touched {
         self.set.is_empty() && self.reset.is_empty() && !self.reset_all && !self.unnamed
     }
 
+    /// Does any return to what the session began with?
+    pub fn resets(&self) -> bool {
+        self.reset_all || !self.reset.is_empty()
+    }
+
     fn add(&mut self, other: &Touched) {
         let merge = |all: &mut Vec<Box<str>>, more: &[Box<str>]| {
             for name in more {
@@ -219,6 +224,14 @@ pub struct Question {
     /// Limits of the session's own that are lifted while it is asked: a client's time limit is meant for
     /// what the client asks.
     pub lifted: Vec<&'static str>,
+    /// Setting `values` may have been refused: those that the session has not set are not asked for.
+    pub may_be_refused: bool,
+}
+
+impl Question {
+    pub fn is_empty(&self) -> bool {
+        self.traces.is_empty() && self.values.is_empty() && self.own_values.is_empty() && !self.all_values
+    }
 }
 
 /// One row of the answer.
@@ -226,8 +239,8 @@ pub struct Question {
 pub enum Finding {
     /// Some of this kind is left.
     Trace(Traces),
-    /// A setting has this value.
-    Setting(String, String),
+    /// A setting has this value; None: the server knows no such setting.
+    Setting(String, Option<String>),
     /// A statement of this name was prepared by this text, SQL's own way.
     Statement(String, String),
     /// The session listens to this channel.

@@ -6,14 +6,15 @@
 //!
 //! Source: PostgreSQL manual, "SQL Commands", and the functions listed under each kind below.
 
-use super::calls;
-use super::words::{bare, ends, is, plain, starts, unquoted, Token, Words};
+use super::words::{bare, ends, is, is_made_up_name, plain, starts, unquoted, Token, Words, LONGEST_NAME};
+use super::{calls, spec};
 use crate::effects::{Effects, Traces};
 
 /// The effects of `text`, which may hold several statements; None: none that outlast a transaction.
 pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
     let mut judge = Judge::new(text);
     judge.statements();
+    judge.suspect_named();
     if judge.found.reads_sequences && !calls::advances_first(text) {
         judge.found.begins.add(Traces::SEQUENCES);
     }
@@ -30,45 +31,49 @@ pub fn first_word(text: &[u8]) -> Option<&[u8]> {
     })?
 }
 
-/// Is `text` one `PREPARE` and nothing else, so that it can be said again elsewhere?
-pub fn is_one_prepare(text: &[u8]) -> bool {
-    let mut words = Words { rest: text };
-    let is_prepare = matches!(words.next(), Some(Token::Word(word)) if is(word, b"prepare"));
-    let end = Token::Symbol(b';');
-    is_prepare
-        && std::iter::from_fn(|| words.next()).skip_while(|token| *token != end).all(|token| token == end)
-}
-
-/// The one statement that `text` forgets, if that is all it does: `DEALLOCATE [PREPARE] name`.
-pub fn forgotten(text: &[u8]) -> Option<String> {
-    // Why first: this is asked of every query.
-    if !text.trim_ascii_start().first().is_some_and(|byte| byte.eq_ignore_ascii_case(&b'd')) {
-        return None;
-    }
-    let mut words = Words { rest: text };
-    let mut word = || match words.next() {
-        Some(Token::Word(word)) => Some(word),
-        _ => None,
-    };
-    word().filter(|word| is(word, b"deallocate"))?;
-    let mut name = word()?;
-    if is(name, b"prepare") {
-        name = word().unwrap_or(name);
-    }
-    let is_all = std::iter::from_fn(|| words.next()).all(|token| token == Token::Symbol(b';'));
-    (is_all && !is(name, b"all")).then(|| unquoted(name))
-}
-
 struct Judge<'a> {
     words: Words<'a>,
     found: Effects,
     /// The statement at hand names its server process.
     is_process_named: bool,
+    /// Strings that read as names of an application's settings, which a server does not list.
+    named: Vec<Box<str>>,
 }
 
 impl<'a> Judge<'a> {
     fn new(text: &'a [u8]) -> Self {
-        Judge { words: Words { rest: text }, found: Effects::default(), is_process_named: false }
+        Judge {
+            words: Words { rest: text },
+            found: Effects::default(),
+            is_process_named: false,
+            named: Vec::new(),
+        }
+    }
+
+    fn note_string(&mut self, text: &[u8]) {
+        if text.len() <= LONGEST_NAME + 2 && text.contains(&b'.') {
+            self.named.extend(plain(text).filter(|text| is_made_up_name(text)));
+        }
+    }
+
+    /// `SET` stands in a block, and what it sets may be listed by no server.
+    fn note_name_set(&mut self) {
+        let rest = self.words.rest;
+        while let Some(Token::Word(word)) = self.words.next() {
+            if !is(word, b"local") && !is(word, b"session") {
+                let name = self.dotted(word);
+                self.named.extend(name.contains('.').then_some(name));
+                break;
+            }
+        }
+        self.words.rest = rest;
+    }
+
+    /// Some setting was set whose name is computed, perhaps from a string among these.
+    fn suspect_named(&mut self) {
+        if self.found.settings.unnamed {
+            self.found.settings.set.append(&mut self.named);
+        }
     }
 
     fn statements(&mut self) {
@@ -100,7 +105,7 @@ impl<'a> Judge<'a> {
             | b"checkpoint" | b"reassign" | b"repack" => {}
             b"set" => return self.set(),
             b"reset" => return self.reset(),
-            b"discard" => self.found.ends.add(Traces::PROVABLE),
+            b"discard" => self.discard(),
             b"notify" => self.found.notifies = true,
             b"listen" => self.found.begins.add(Traces::LISTENS),
             b"unlisten" => self.found.ends.add(Traces::LISTENS),
@@ -131,6 +136,7 @@ impl<'a> Judge<'a> {
                     self.word(word, previous);
                     previous = word;
                 }
+                Token::Text(text) => self.note_string(text),
                 _ => {}
             }
         }
@@ -145,7 +151,7 @@ impl<'a> Judge<'a> {
         let word = bare(word);
         match (word.len(), word[..word.len().min(1)].first().map(u8::to_ascii_lowercase)) {
             (10, Some(b's')) if is(word, b"set_config") => self.set_config(),
-            (4.., Some(b'p')) if starts(word, b"pg_") => self.system_name(word),
+            (4.., Some(b'p')) if starts(word, b"pg_") => self.system_name(word, previous),
             (7, Some(b'l' | b'c')) if is(word, b"lastval") || is(word, b"currval") => {
                 self.found.reads_sequences = true;
             }
@@ -171,8 +177,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn system_name(&mut self, word: &[u8]) {
-        if is(word, b"pg_notify") {
+    fn system_name(&mut self, word: &[u8], previous: &[u8]) {
+        let may_update: [&[u8]; 3] = [b"update", b"only", b"pg_catalog"];
+        if is(word, b"pg_settings") && may_update.iter().any(|word| is(previous, word)) {
+            // Spec: "System Views", pg_settings: an UPDATE of it sets, for the session.
+            self.found.settings.unnamed = true;
+        } else if is(word, b"pg_notify") {
             self.found.notifies = true;
         } else if is(word, b"pg_listening_channels") {
             // Only asked for; but its server must listen to answer.
@@ -232,21 +242,25 @@ impl<'a> Judge<'a> {
         let mut ahead = Words { rest: self.words.rest };
         let mut name = None;
         let (mut depth, mut argument, mut last): (u32, u32, Option<Token<'a>>) = (0, 0, None);
+        let (mut is_plain, mut is_first) = (true, true);
         while let Some(token) = ahead.next() {
             match token {
                 Token::Symbol(b'(') => depth += 1,
                 Token::Symbol(b')') if depth <= 1 => break,
                 Token::Symbol(b')') => depth -= 1,
                 Token::Symbol(b',') if depth == 1 => argument += 1,
-                Token::Text(text) if argument == 0 && depth == 1 => name = plain(text),
+                Token::Text(text) if argument == 0 && depth == 1 && name.is_none() => name = plain(text),
                 _ if depth == 0 => break,
-                _ => {}
+                // A name that is put together.
+                _ => is_plain &= argument > 0,
             }
-            if argument == 2 && !matches!(token, Token::Symbol(_)) {
-                last = Some(token);
+            if argument == 2 && !matches!(token, Token::Symbol(b',')) {
+                // Why none: of `not true` the last word says nothing.
+                last = if is_first { Some(token) } else { None };
+                is_first = false;
             }
         }
-        match (last, name) {
+        match (last, name.filter(|_| is_plain)) {
             (Some(Token::Word(word)), Some(name)) if is(word, b"true") && !is(name.as_bytes(), b"seed") => {}
             (_, Some(name)) if is(name.as_bytes(), b"seed") => self.found.begins.add(Traces::SEED),
             (_, Some(name)) => self.found.settings.set.push(name),
@@ -292,11 +306,13 @@ impl<'a> Judge<'a> {
         } else if is(name, b"xml") {
             "xmloption".into()
         } else if is(name, b"authorization") {
+            // Spec: "SET SESSION AUTHORIZATION"; the role is none afterwards.
+            self.found.settings.set.push("role".into());
             "session_authorization".into()
         } else if is(name, b"seed") {
             self.found.begins.add(Traces::SEED);
             return self.body(b"");
-        } else if starts(name, b"transaction_") || is(name, b"constraints") {
+        } else if is_of_transaction(name) || is(name, b"constraints") {
             return self.body(b"");
         } else {
             self.dotted(name)
@@ -320,13 +336,24 @@ impl<'a> Judge<'a> {
                 return self.body(b"");
             }
             Some(Token::Word(word)) if is(word, b"time") => "TimeZone".into(),
-            Some(Token::Word(word)) if is(word, b"session") => "session_authorization".into(),
-            Some(Token::Word(word)) if starts(word, b"transaction_") => return self.body(b""),
+            Some(Token::Word(word)) if is(word, b"session") => {
+                self.found.settings.reset.push("role".into());
+                "session_authorization".into()
+            }
+            Some(Token::Word(word)) if is_of_transaction(word) => return self.body(b""),
             Some(Token::Word(word)) => self.dotted(word),
             _ => return self.body(b""),
         };
         self.found.settings.reset.push(name);
         self.body(b"");
+    }
+
+    /// `DISCARD …`, the first word taken.
+    fn discard(&mut self) {
+        self.found.ends.add(Traces::PROVABLE);
+        if let Some(Token::Word(word)) = self.words.next() {
+            self.found.settings.reset_all |= is(word, b"all");
+        }
     }
 
     /// A setting's name that begins with `first` and may go on behind dots.
@@ -374,6 +401,7 @@ impl<'a> Judge<'a> {
                     // Why any `set`: where a statement begins in a block is a matter of its language.
                     if is(word, b"set") || is(word, b"reset") || is(word, b"listen") || is(word, b"load") {
                         inner.found.add(&Effects::anything());
+                        inner.note_name_set();
                     }
                     let defining: [&[u8]; 4] = [b"create", b"alter", b"drop", b"execute"];
                     inner.found.defines |= defining.iter().any(|name| is(word, name));
@@ -381,11 +409,23 @@ impl<'a> Judge<'a> {
                     previous = word;
                 }
                 Token::Symbol(symbol) => previous = if symbol == b';' { b";" } else { previous },
-                _ => {}
+                Token::Text(text) => {
+                    inner.note_string(text);
+                    // It may be run.
+                    if let Some(code) = plain(text).filter(|code| code.contains('.')) {
+                        inner.code(code.as_bytes());
+                    }
+                }
+                Token::Body(_) => {}
             }
         }
+        inner.suspect_named();
         self.found.add(&inner.found);
     }
+}
+
+fn is_of_transaction(word: &[u8]) -> bool {
+    spec::OF_TRANSACTIONS.iter().any(|name| is(word, name.as_bytes()))
 }
 
 fn lowered<'a>(word: &[u8], into: &'a mut [u8; 12]) -> Option<&'a [u8]> {
@@ -393,37 +433,6 @@ fn lowered<'a>(word: &[u8], into: &'a mut [u8; 12]) -> Option<&'a [u8]> {
     target.copy_from_slice(word);
     target.make_ascii_lowercase();
     Some(target)
-}
-
-/// The prepared statement that the first statement of `text` runs by SQL's `EXECUTE`, and where its name stands:
-/// `EXECUTE name`, `EXPLAIN … EXECUTE name`, `CREATE TABLE … AS EXECUTE name`.
-pub fn executed(text: &[u8]) -> Option<(String, std::ops::Range<usize>)> {
-    // Why first: this is asked of every query of clients that have prepared statements.
-    let first = text.trim_ascii_start().first()?.to_ascii_lowercase();
-    if !matches!(first, b'e' | b'c' | b'/' | b'-') {
-        return None;
-    }
-    let mut words = Words { rest: text };
-    let mut before: &[u8] = b"";
-    while let Some(token) = words.next() {
-        let Token::Word(word) = token else {
-            if token == Token::Symbol(b';') {
-                return None;
-            }
-            continue;
-        };
-        let is_first = before.is_empty();
-        if is_first && ![&b"execute"[..], b"explain", b"create"].iter().any(|verb| is(word, verb)) {
-            return None;
-        }
-        if is(word, b"execute") && !is(before, b"on") {
-            let Some(Token::Word(name)) = words.next() else { return None };
-            let end = text.len() - words.rest.len();
-            return Some((unquoted(name), end - name.len()..end));
-        }
-        before = word;
-    }
-    None
 }
 
 #[cfg(test)]
@@ -472,12 +481,38 @@ mod tests {
         assert_eq!(names("SET TIME ZONE 'UTC'"), set("TimeZone"));
         assert_eq!(names("SET NAMES 'latin1'"), set("client_encoding"));
         assert_eq!(names("set role bob"), set("role"));
-        assert!(names("select set_config($1, $2, false)").3);
+        assert_eq!(names("set transaction_timeout = '1s'"), set("transaction_timeout"));
+        assert_eq!(names("set transaction_isolation = 'serializable'"), Default::default());
+        assert_eq!(names("set session authorization bob").0, "role,session_authorization");
         assert_eq!(names("RESET work_mem"), reset("work_mem"));
         assert_eq!(names("set work_mem to default"), reset("work_mem"));
         assert!(names("begin; reset all; commit").2);
+        assert!(names("discard all").2 && !names("discard plans").2);
         let characteristics = "set session characteristics as transaction read only";
         assert_eq!(of(characteristics).settings.set.len(), 3);
+    }
+
+    #[test]
+    fn settings_whose_names_are_computed_may_be_any_and_those_in_strings() {
+        let names = |text: &str| (of(text).settings.set.join(","), of(text).settings.unnamed);
+        let calls = [
+            "$1, $2, false",
+            "'work_' || 'mem', '1MB', false",
+            "lower('Q'), f('x'), false",
+            "$1, 'x', not true",
+        ];
+        for call in calls {
+            assert_eq!(names(&format!("select set_config({call})")), (String::new(), true), "{call}");
+        }
+        assert_eq!(names("select set_config(lower('App.Y'), 'v.1', false)"), ("App.Y".to_owned(), true));
+        assert_eq!(
+            names("do $$ begin set a.b = 1; execute 'set c.d = 2'; end $$"),
+            ("c.d,a.b".to_owned(), true)
+        );
+        let put_together = "do $$ begin perform set_config('a.' || 'b', 'c.d', false); end $$";
+        assert_eq!(names(put_together), ("c.d".to_owned(), true));
+        assert!(names("update pg_settings set setting = '1MB' where name = 'work_mem'").1);
+        assert!(!names("select setting from pg_settings").1);
     }
 
     #[test]
@@ -534,38 +569,6 @@ mod tests {
         assert_eq!(vacates("create database shop"), "template1");
         assert_eq!(vacates("create database shop owner app template = store"), "store");
         assert_eq!(vacates("drop table database"), "");
-    }
-
-    #[test]
-    fn a_prepare_alone_can_be_said_again() {
-        assert!(is_one_prepare(b"prepare p as select ';', 1"));
-        assert!(is_one_prepare(b" PREPARE p (int) AS SELECT $1 ; ; -- end"));
-        assert!(!is_one_prepare(b"prepare p as select 1; select 2"));
-        assert!(!is_one_prepare(b"select 1; prepare p as select 1"));
-        assert!(!is_one_prepare(b""));
-    }
-
-    #[test]
-    fn what_is_forgotten_alone_has_a_name() {
-        assert_eq!(forgotten(b"DEALLOCATE Foo").as_deref(), Some("foo"));
-        assert_eq!(forgotten(b" deallocate prepare \"Foo\";").as_deref(), Some("Foo"));
-        assert_eq!(forgotten(b"deallocate prepare").as_deref(), Some("prepare"));
-        for other in [&b"deallocate all"[..], b"deallocate a; select 1", b"discard all", b"", b"deallocate"] {
-            assert_eq!(forgotten(other), None);
-        }
-    }
-
-    #[test]
-    fn what_is_executed_has_a_name_and_a_place() {
-        let of = |text: &'static str| executed(text.as_bytes()).map(|(name, place)| (name, &text[place]));
-        let found = |name: &str, written| Some((name.to_owned(), written));
-        assert_eq!(of("EXECUTE Foo (1, 'a')"), found("foo", "Foo"));
-        assert_eq!(of(" /* a */ execute \"Foo\";"), found("Foo", "\"Foo\""));
-        assert_eq!(of("explain (analyze, costs off) execute foo"), found("foo", "foo"));
-        assert_eq!(of("create temp table t as execute foo(2)"), found("foo", "foo"));
-        for other in ["select 'execute a'", "end", "commit; execute a", "execute", "explain select 1", ""] {
-            assert_eq!(of(other), None, "{other}");
-        }
     }
 
     #[test]

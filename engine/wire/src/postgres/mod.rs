@@ -9,6 +9,7 @@ pub mod handshake_out;
 pub mod intent;
 pub mod judge;
 pub mod notify;
+pub mod prepare;
 pub mod probe;
 pub mod progress;
 pub mod reply;

@@ -6,7 +6,7 @@
 //! `pg_prepared_statements`) and "Session Information Functions".
 
 use super::statement::push_literal;
-use super::{frame, reply};
+use super::{frame, reply, spec};
 use crate::effects::{Finding, Question, Traces};
 
 /// Each kind with the condition under which some of it is left.
@@ -85,7 +85,7 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
             sql.push_str("'statement',name,statement FROM pg_catalog.pg_prepared_statements WHERE from_sql");
         });
     }
-    for name in &question.values {
+    for name in question.values.iter().filter(|name| !spec::is_of_transaction(name)) {
         let lifted = time_limits(&question.lifted).find(|lifted| lifted.eq_ignore_ascii_case(name));
         part(&|sql| {
             sql.push_str("'set',");
@@ -94,9 +94,19 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
                 sql.push(',');
                 return sql.push_str(&stored(lifted));
             }
-            sql.push_str(",pg_catalog.current_setting(");
+            sql.push(',');
+            if question.may_be_refused {
+                sql.push_str(
+                    "CASE WHEN NOT EXISTS(SELECT FROM pg_catalog.pg_settings WHERE source<>'session' \
+                     AND pg_catalog.lower(name)=",
+                );
+                push_literal(sql, &name.to_ascii_lowercase());
+                sql.push_str(") THEN ");
+            }
+            sql.push_str("pg_catalog.current_setting(");
             push_literal(sql, name);
             sql.push_str(",true)");
+            sql.push_str(if question.may_be_refused { " END" } else { "" });
         });
     }
     if question.all_values || !question.own_values.is_empty() {
@@ -105,10 +115,12 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
             for name in time_limits(&question.lifted) {
                 sql.push_str(&format!(" WHEN '{name}' THEN {}", stored(name)));
             }
-            sql.push_str(
-                " ELSE setting END FROM pg_catalog.pg_settings \
-                 WHERE source='session' AND name<>'transaction_isolation'",
-            );
+            sql.push_str(" ELSE setting END FROM pg_catalog.pg_settings WHERE source='session'");
+            // Why: after SET TRANSACTION they are listed as set by the session.
+            for name in spec::OF_TRANSACTIONS {
+                sql.push_str(" AND name<>");
+                push_literal(sql, name);
+            }
             for name in time_limits(&question.lifted) {
                 // Why: lifted, it is the session's in any case.
                 sql.push_str(&format!(
@@ -149,13 +161,17 @@ pub fn finding(message: &[u8]) -> Option<Finding> {
     let (kind, name, value) = (column()??, column()?, column()?);
     // Why: in a session of another encoding it may be no text to us. It is there, and cannot be said again.
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec());
-    let pair = |make: fn(String, String) -> Finding| match (text(name?), text(value.unwrap_or_default())) {
-        (Ok(name), Ok(value)) => Some(make(name, value)),
+    let setting = || match (text(name?), value.map(text).transpose()) {
+        (Ok(name), Ok(value)) => Some(Finding::Setting(name, value)),
+        _ => Some(Finding::Trace(Traces::UNKNOWN)),
+    };
+    let statement = || match (text(name?), text(value?)) {
+        (Ok(name), Ok(value)) => Some(Finding::Statement(name, value)),
         _ => Some(Finding::Trace(Traces::UNKNOWN)),
     };
     match kind {
-        b"set" => return pair(Finding::Setting),
-        b"statement" => return value.and_then(|_| pair(Finding::Statement)),
+        b"set" => return setting(),
+        b"statement" => return statement(),
         b"channel" => {
             return Some(text(name?).map_or(Finding::Trace(Traces::LISTENS), Finding::Channel));
         }
@@ -182,8 +198,7 @@ mod tests {
             traces: Traces::CURSORS,
             values: vec!["a'b".into()],
             own_values: vec!["Work_Mem".into()],
-            all_values: false,
-            lifted: Vec::new(),
+            ..Question::default()
         };
         let text = text_of(&question);
         assert_eq!(text.matches("UNION ALL").count(), 2);
@@ -191,6 +206,10 @@ mod tests {
         assert!(text.ends_with("AND pg_catalog.lower(name) IN ('work_mem')"), "{text}");
         assert!(!text.contains(';'));
         assert!(text_of(&Question::default()).starts_with("SELECT "));
+        let refused = Question { may_be_refused: true, ..question };
+        assert!(text_of(&refused).contains("THEN pg_catalog.current_setting('a''b',true) END UNION"));
+        let of_transaction = Question { values: vec!["Transaction_Read_Only".into()], ..Question::default() };
+        assert_eq!(text_of(&of_transaction), text_of(&Question::default()));
     }
 
     #[test]
@@ -221,10 +240,12 @@ mod tests {
             finding(&out)
         };
         assert_eq!(row(&[Some("locks"), None, None]), Some(Finding::Trace(Traces::LOCKS)));
-        let set = Finding::Setting("a.b".to_owned(), "x".to_owned());
+        let set = Finding::Setting("a.b".to_owned(), Some("x".to_owned()));
         assert_eq!(row(&[Some("set"), Some("a.b"), Some("x")]), Some(set));
         let channel = Finding::Channel("Jobs".to_owned());
         assert_eq!(row(&[Some("channel"), Some("Jobs"), None]), Some(channel));
+        let unknown = Finding::Setting("no_such".to_owned(), None);
+        assert_eq!(row(&[Some("set"), Some("no_such"), None]), Some(unknown));
         assert_eq!(row(&[Some("other"), None, None]), None);
         assert_eq!(row(&[Some("set")]), None);
         let foreign = b"D\0\0\0\x16\0\x03\0\0\0\x03set\0\0\0\x01a\0\0\0\x01\xe9";

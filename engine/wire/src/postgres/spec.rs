@@ -157,6 +157,15 @@ pub fn is_unlisted(name: &str) -> bool {
     name.eq_ignore_ascii_case("role") || name.eq_ignore_ascii_case("session_authorization")
 }
 
+/// Settings that a transaction has and no session: they cannot be reset (GUC_NO_RESET in `guc_tables.c`).
+/// `transaction_timeout` is none of them.
+pub const OF_TRANSACTIONS: [&str; 3] =
+    ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
+
+pub fn is_of_transaction(name: &str) -> bool {
+    OF_TRANSACTIONS.iter().any(|of| of.eq_ignore_ascii_case(name))
+}
+
 /// What `current_setting` says of a setting that is as `user` found it at login. Spec: an undefined one
 /// that was reset is empty; a role that was not set is `none`.
 pub fn is_unset(name: &str, value: &str, user: &str) -> bool {

@@ -140,3 +140,15 @@ pub(super) fn unquoted(word: &[u8]) -> String {
         None => text.to_ascii_lowercase(),
     }
 }
+
+/// Does `text` read as the name of a setting that an application or an extension made up?
+pub(super) fn is_made_up_name(text: &str) -> bool {
+    let is_part = |part: &str| {
+        part.bytes().next().is_some_and(|byte| is_word(byte) && !byte.is_ascii_digit())
+            && part.bytes().all(|byte| is_name(byte))
+    };
+    text.contains('.') && text.len() <= LONGEST_NAME && text.split('.').all(is_part)
+}
+
+/// Origin: `NAMEDATALEN`, for each of two parts.
+pub(super) const LONGEST_NAME: usize = 128;

@@ -1,0 +1,83 @@
+//! In which order one session's settings become another's.
+//!
+//! Sends nothing and knows no setting by name. Called by `pool` when a lease begins and when one goes on.
+
+use maitred_wire::dialect::SettingChange;
+use maitred_wire::Dialect;
+
+use crate::session_state::Settings;
+
+/// What leads from the settings `from` to those `to`; None means "back to the default".
+///
+/// A role is left before anything else is said, though it be the same afterwards, and taken when all else has been
+/// said: it may lack the right to what comes between. A statement is forgotten before one of its name is made. A
+/// limit of time is lifted first and set last: it is meant for the statements of its own client, not for these.
+pub(crate) fn plan<'a>(dialect: Dialect, from: &'a Settings, to: &'a Settings) -> Vec<SettingChange<'a>> {
+    let changes = from.changes_to(to);
+    if changes.is_empty() {
+        return changes;
+    }
+    let is_role = |name: &str| dialect.is_unlisted(name);
+    let is_statement = |name: &str| dialect.is_statement_among_settings(name);
+    let is_anew = |name: &str| {
+        is_role(name) || (dialect.is_limit(name) || is_statement(name)) && from.value(name) != to.value(name)
+    };
+    let left = from.iter().filter(|(name, _)| is_anew(name)).map(|(name, _)| (name, None));
+    let rest =
+        changes.into_iter().filter(|(name, value)| !is_role(name) && (value.is_some() || !is_anew(name)));
+    let mut taken: Vec<_> = to.iter().filter(|(name, _)| is_role(name)).collect();
+    // Why in reverse: whose session it is comes before the role in it.
+    taken.reverse();
+    let mut all: Vec<SettingChange<'a>> = left.chain(rest).collect();
+    all.extend(taken.into_iter().map(|(name, value)| (name, Some(value))));
+    all.sort_by_key(|(name, value)| match (dialect.is_limit(name), is_role(name), value) {
+        (true, _, None) => 0,
+        (_, true, None) => 1,
+        (false, false, _) => 2,
+        (false, true, Some(_)) => 3,
+        (true, _, Some(_)) => 4,
+    });
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn planned(from: &[(&str, &str)], to: &[(&str, &str)]) -> String {
+        let settings = |pairs: &[(&str, &str)]| {
+            let mut all = Settings::default();
+            for (name, value) in pairs {
+                all.set(name, value);
+            }
+            all
+        };
+        let (from, to) = (settings(from), settings(to));
+        let said = |(name, value): &SettingChange<'_>| format!("{name}={}", value.unwrap_or("-"));
+        plan(Dialect::Postgres, &from, &to).iter().map(said).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn roles_are_left_first_and_taken_last() {
+        assert_eq!(planned(&[("a", "1"), ("role", "r"), ("z", "1")], &[]), "role=- a=- z=-");
+        assert_eq!(planned(&[], &[("role", "r"), ("z", "1")]), "z=1 role=r");
+        assert_eq!(planned(&[("role", "r")], &[("role", "r"), ("a", "1")]), "role=- a=1 role=r");
+        assert_eq!(planned(&[("role", "r")], &[("role", "s")]), "role=- role=s");
+        assert_eq!(planned(&[("role", "r")], &[("role", "r")]), "");
+        assert_eq!(
+            planned(&[("session_authorization", "a")], &[("role", "r"), ("session_authorization", "b")]),
+            "session_authorization=- session_authorization=b role=r"
+        );
+    }
+
+    #[test]
+    fn statements_and_limits_are_made_anew() {
+        let name = Dialect::Postgres.name_among_settings("p");
+        let (one, two) = ("prepare p as select 1", "prepare p as select 2");
+        let limited =
+            planned(&[("statement_timeout", "1")], &[("statement_timeout", "2"), ("z", "1"), ("role", "r")]);
+        assert_eq!(limited, "statement_timeout=- z=1 role=r statement_timeout=2");
+        assert_eq!(planned(&[(&name, one)], &[(&name, two)]), format!("{name}=- {name}={two}"));
+        assert_eq!(planned(&[(&name, one), ("a", "1")], &[(&name, one)]), "a=-");
+    }
+}
