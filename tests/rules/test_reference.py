@@ -26,7 +26,8 @@ def test_a_page_is_what_the_tables_say(name: str) -> None:
 
 def test_no_page_is_left_over() -> None:
     found = {path.name for path in (ROOT / "docs/reference").glob("*.md")}
-    assert found == set(reference.PAGES)
+    # `make test-suites` writes this one; test_compatibility.py holds it.
+    assert found == {*reference.PAGES, "compatibility.md"}
 
 
 def _codes() -> dict[str, str]:

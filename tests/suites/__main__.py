@@ -78,22 +78,19 @@ def _run_suite(suite: Suite, options: argparse.Namespace) -> None:
         "source": bring(suite, options.cache, options.sources),
         "folder": options.cache / "runs",
     }
-    kept = record.read_all().get(suite.name) if options.reuse else None
-    if kept and (direct := read(how["folder"] / f"{suite.name}-direct.jsonl")):
-        unsteady, counts, differences = kept.unsteady, kept.counts, kept.differences
-    else:
-        unsteady = record.unsteady(
-            run(suite, ROUTES["direct"], **how), direct := run(suite, ROUTES["direct"], **how)
-        )
-        counts, differences = {"direct": record.counts(direct)}, {}
+    raw = how["folder"] / f"{suite.name}-direct.jsonl"
+    if not (options.reuse and suite.name in record.read_all() and raw.exists()):
+        twice = [run(suite, ROUTES["direct"], **how) for _ in range(2)]
+        record.write(record.begun(suite.name, suite.version, _programs(), *twice))
+    direct = read(raw)
     for name in options.routes:
         if name != "direct":
             here = run(suite, ROUTES[name], **how)
-            counts[name] = record.counts(here)
-            differences[name] = _differences(suite, ROUTES[name], direct, here, unsteady, how)
-    record.write(
-        record.Record(suite.name, suite.version, _programs(), counts, unsteady, differences)
-    )
+            kept = record.read_all()[suite.name]
+            differences = _differences(suite, ROUTES[name], direct, here, kept.unsteady, how)
+            # Why read again: another run may have added a route meanwhile.
+            kept = record.read_all()[suite.name]
+            record.write(record.extended(kept, name, _programs(), here, differences))
 
 
 def _differences(

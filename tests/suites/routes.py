@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from fix_maitred import Maitred
 from fix_postgres import Postgres, _identity, create_postgres, remove_postgres, temporary_folder
 from fix_processes import eventually, free_port, start_bound
+from suites.suite import Suite
 
 # Why: tests that hold more servers than there are must fail for it, not hang for long.
-QUEUE_TIMEOUT_S = 10
+QUEUE_TIMEOUT_S = 5
 
 
 class RouteError(Exception):
@@ -50,23 +53,37 @@ ROUTES = {
 
 
 @contextlib.contextmanager
-def opened(route: Route, setup: list[str], log: Path) -> Iterator[int]:
+def opened(route: Route, suite: Suite, log: Path) -> Iterator[int]:
     """The port where the suite shall connect; everything behind it ends with the block.
 
     Args:
-        setup: SQL for the superuser, before anybody connects.
         log: Where the proxy's log is left.
     """
     postgres = create_postgres({"max_connections": 300, "max_prepared_transactions": 50})
     try:
         with postgres.connect("postgres", "postgres") as admin:
-            for statement in setup:
-                admin.execute(statement)
+            _stand_in(suite.stand_ins, postgres, admin)
+        for database, statements in suite.setup.items():
+            for statement in statements:
+                postgres.rows(statement, database=database)
         way = {"": _direct, "maitred": _maitred, "pgbouncer": _pgbouncer}[route.proxy]
         with way(route, postgres, log) as port:
             yield port
     finally:
         remove_postgres(postgres)
+
+
+def _stand_in(names: list[str], postgres: Postgres, admin: psycopg.Connection) -> None:
+    """Let PostgreSQL find an empty extension of each name."""
+    shared = postgres.folder / "share"
+    extensions = shared / "extension"
+    extensions.mkdir(parents=True)
+    for name in names:
+        (extensions / f"{name}.control").write_text("default_version = '0'\n")
+        (extensions / f"{name}--0.sql").write_text("")
+    if names:
+        admin.execute(f"alter system set extension_control_path = '{shared}:$system'")
+        admin.execute("select pg_reload_conf()")
 
 
 @contextlib.contextmanager

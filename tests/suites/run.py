@@ -47,7 +47,7 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{suite.name}-{route.name}"
     began = time.monotonic()
-    with opened(route, suite.setup, folder / f"{name}.proxy.log") as port:
+    with opened(route, suite, folder / f"{name}.proxy.log") as port:
         found = _pytest(suite, suite.pytest_arguments(port), port, python, source, folder / name)
     if not found:
         raise SuiteError(f"no test of {suite.title} ran; see {folder / name}.log")
@@ -67,7 +67,7 @@ def run_each(
         return found
     name = f"{suite.name}-{route.name}-alone"
     (folder / f"{name}.log").unlink(missing_ok=True)
-    with opened(route, suite.setup, folder / f"{name}.proxy.log") as port:
+    with opened(route, suite, folder / f"{name}.proxy.log") as port:
         options = [each for each in suite.pytest_arguments(port) if each.startswith("-")]
         for test in tests:
             arguments = [test, *options]

@@ -24,7 +24,9 @@ class Suite:
     requirements: list[str]
     arguments: list[str]
     environment: dict[str, str] = field(default_factory=dict)
-    setup: list[str] = field(default_factory=list)
+    setup: dict[str, list[str]] = field(default_factory=dict)
+    # Extensions that must exist but may be empty.
+    stand_ins: list[str] = field(default_factory=list)
     # The parts of the source tree that are unpacked; empty: all of it.
     keep: list[str] = field(default_factory=list)
 

@@ -415,10 +415,21 @@ impl Relay {
         self.tell(id, heard.pid, &channel, heard.payload, Some(own_pid));
     }
 
+    /// The process number by which a client knows itself: ours, until it has asked its server.
+    pub(crate) fn number_of(&self, id: ClientId) -> u32 {
+        let client = &self.clients[id];
+        match client.state {
+            State::Leased(server) if self.servers[server].pins().has(Traces::PROCESS) => {
+                self.servers[server].key.pid
+            }
+            _ => self.cancel_key(id, client.minor).pid,
+        }
+    }
+
     /// Tell a client, under the number by which it knows who said it.
     fn tell(&mut self, id: ClientId, pid: u32, channel: &str, payload: &[u8], own_pid: Option<u32>) {
         let Some(client) = self.clients.get(id) else { return };
-        let own = self.cancel_key(id, client.minor).pid;
+        let own = self.number_of(id);
         let pool = &self.pools[client.pool.0 as usize];
         let pid = if own_pid == Some(pid) {
             own

@@ -207,8 +207,8 @@ impl Relay {
     fn spread(&mut self, id: ServerId, effects: &mut Effects) {
         let server = &self.servers[id];
         if std::mem::take(&mut effects.notifies) {
-            if let Some((id, client)) = server.client().and_then(|id| Some((id, self.clients.get(id)?))) {
-                let known_as = self.cancel_key(id, client.minor).pid;
+            if let Some(client) = server.client().filter(|id| self.clients.contains_key(*id)) {
+                let known_as = self.number_of(client);
                 self.shared.note_notifier(&server.shared.key.endpoint, server.key.pid, known_as);
             }
         }

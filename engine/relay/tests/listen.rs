@@ -70,6 +70,24 @@ fn its_own_words_come_before_the_ready_and_bear_its_own_number() {
 }
 
 #[test]
+fn who_has_asked_its_server_for_its_number_is_known_by_that() {
+    let mut world = World::new(snapshot(2));
+    let (one, two) = (world.login(0), world.login(0));
+    world.query(two, "listen c");
+    world.query(one, "select pg_backend_pid()");
+    world.query(one, "listen c");
+    world.take(one);
+    world.send(one, &query("notify c 1"));
+    world.run_for(10_000);
+    let replies = world.take(one);
+    let Reply::Notification(own, ..) = replies[1] else { panic!("{replies:?}") };
+    assert_ne!(own, world.clients[one].key.clone().expect("a key").pid);
+    let heard = world.take(two);
+    assert!(matches!(&heard[..], [Reply::Notification(pid, ..)] if *pid == own), "{heard:?}");
+    world.everybody_leaves();
+}
+
+#[test]
 fn another_client_is_known_by_its_own_number() {
     let mut world = World::new(snapshot(2));
     let (one, two) = (world.login(0), world.login(0));
