@@ -145,7 +145,7 @@ pub(super) fn unquoted(word: &[u8]) -> String {
 pub(super) fn is_made_up_name(text: &str) -> bool {
     let is_part = |part: &str| {
         part.bytes().next().is_some_and(|byte| is_word(byte) && !byte.is_ascii_digit())
-            && part.bytes().all(|byte| is_name(byte))
+            && part.bytes().all(is_name)
     };
     text.contains('.') && text.len() <= LONGEST_NAME && text.split('.').all(is_part)
 }
