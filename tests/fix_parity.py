@@ -53,7 +53,9 @@ class Side:
     def connect(self, user: str = "app", **more: Any) -> psycopg.Connection:
         """psycopg, autocommit unless said otherwise, closed with the scenario."""
         told: dict[str, Any] = {"autocommit": True} | self.place(user) | more
-        return self._opened.enter_context(psycopg.connect(**told))
+        made = psycopg.connect(**told)
+        self._opened.callback(made.close)
+        return made
 
     def pass_by(self, busy: int = 0) -> None:
         """Have strangers take the servers that were used last, each with settings of its own.
