@@ -85,9 +85,15 @@ def _run_suite(suite: Suite, options: argparse.Namespace) -> None:
     direct = read(raw)
     for name in options.routes:
         if name != "direct":
-            here = run(suite, ROUTES[name], **how)
+            route = ROUTES[name]
+            here = run(suite, route, **how)
+            tried = {
+                test: outcome
+                for test, outcome in direct.items()
+                if suite.is_tried(test, route.servers)
+            }
             kept = record.read_all()[suite.name]
-            differences = _differences(suite, ROUTES[name], direct, here, kept.unsteady, how)
+            differences = _differences(suite, route, tried, here, kept.unsteady, how)
             # Why read again: another run may have added a route meanwhile.
             kept = record.read_all()[suite.name]
             record.write(record.extended(kept, name, _programs(), here, differences))

@@ -41,8 +41,8 @@ class Explanation:
 class Judged:
     """The differences of all records, sorted by whether and how they are explained."""
 
-    # (suite, route, test) by the name of the explanation.
-    explained: dict[str, list[tuple[str, str, str]]]
+    # (suite, pattern) with the (route, test) that it matches, by the name of the explanation.
+    explained: dict[str, dict[tuple[str, str], list[tuple[str, str]]]]
     unexplained: list[tuple[str, str, str]]
     # (explanation, suite, pattern) that match no difference.
     stale: list[tuple[str, str, str]]
@@ -62,9 +62,10 @@ def all_explanations() -> list[Explanation]:
 
 def judge(records: dict[str, Record], explanations: list[Explanation]) -> Judged:
     """Sort every difference through maitred; PgBouncer's are counted, not explained."""
-    explained: dict[str, list[tuple[str, str, str]]] = {each.name: [] for each in explanations}
+    explained: dict[str, dict[tuple[str, str], list[tuple[str, str]]]] = {
+        each.name: {} for each in explanations
+    }
     unexplained: list[tuple[str, str, str]] = []
-    used: set[tuple[str, str, str]] = set()
     for suite, record in records.items():
         for route, tests in record.differences.items():
             if not route.startswith("maitred"):
@@ -73,8 +74,8 @@ def judge(records: dict[str, Record], explanations: list[Explanation]) -> Judged
                 for each in explanations:
                     pattern = each.matching(suite, route, test, seen.alone == seen.direct)
                     if pattern is not None:
-                        explained[each.name].append((suite, route, test))
-                        used.add((each.name, suite, pattern))
+                        found = explained[each.name].setdefault((suite, pattern), [])
+                        found.append((route, test))
                         break
                 else:
                     unexplained.append((suite, route, test))
@@ -83,6 +84,6 @@ def judge(records: dict[str, Record], explanations: list[Explanation]) -> Judged
         for each in explanations
         for suite, patterns in each.tests.items()
         for pattern in patterns
-        if suite in records and (each.name, suite, pattern) not in used
+        if suite in records and (suite, pattern) not in explained[each.name]
     ]
     return Judged(explained, unexplained, stale)

@@ -46,7 +46,8 @@ def page() -> str:
         *_table(records, suites),
         _HOW,
         *_programs(records),
-        *_differences(judged, explanations, records, suites),
+        *_differences(judged, explanations, suites),
+        *_untried(records, suites),
         *_unsteady(records, suites),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -72,8 +73,12 @@ def _cell(record: Record, route: str) -> str:
     passed = str(record.counts[route].get("passed", 0))
     if route == "direct":
         return passed
-    differ = len(record.differences.get(route, {}))
-    return f"{passed} ({differ} differ)" if differ else f"{passed} (same)"
+    notes = []
+    if differ := len(record.differences.get(route, {})):
+        notes.append(f"{differ} differ")
+    if untried := record.tests() - sum(record.counts[route].values()):
+        notes.append(f"{untried} not tried")
+    return f"{passed} ({', '.join(notes) or 'same'})"
 
 
 def _programs(records: dict[str, Record]) -> Iterator[str]:
@@ -82,32 +87,40 @@ def _programs(records: dict[str, Record]) -> Iterator[str]:
 
 
 def _differences(
-    judged: Judged,
-    explanations: list[Explanation],
-    records: dict[str, Record],
-    suites: dict[str, Suite],
+    judged: Judged, explanations: list[Explanation], suites: dict[str, Suite]
 ) -> Iterator[str]:
     yield from ("", "## Every difference, explained")
     for each in explanations:
         if found := judged.explained[each.name]:
             yield from ("", f"### {each.name}", "", each.text, "")
-            yield from _tests(found, records, suites)
+            for suite, pattern in sorted(found):
+                yield _difference(suites[suite].title, pattern, found[suite, pattern])
     if judged.unexplained:
         yield from ("", "### Not explained yet", "")
-        yield from _tests(judged.unexplained, records, suites)
+        for suite, route, test in judged.unexplained:
+            yield _difference(suites[suite].title, test, [(route, test)])
 
 
-def _tests(
-    found: list[tuple[str, str, str]], records: dict[str, Record], suites: dict[str, Suite]
-) -> Iterator[str]:
-    by_test: dict[tuple[str, str], list[str]] = {}
-    for suite, route, test in found:
-        seen = records[suite].differences[route][test]
-        note = ", passes alone" if seen.alone == seen.direct == "passed" else ""
-        by_test.setdefault((suite, test), []).append(f"{ROUTES[route].title}{note}")
-    for suite, test in sorted(by_test):
-        ways = "; ".join(by_test[suite, test])
-        yield f"- {suites[suite].title}: `{test}` ({ways})"
+def _difference(title: str, pattern: str, found: list[tuple[str, str]]) -> str:
+    by_route: dict[str, list[str]] = {}
+    for route, test in found:
+        by_route.setdefault(ROUTES[route].title, []).append(test)
+    ways = [
+        f"{route}: {len(tests)} tests" if len(tests) > 1 else route
+        for route, tests in by_route.items()
+    ]
+    return f"- {title}: `{pattern}` ({'; '.join(ways)})"
+
+
+def _untried(records: dict[str, Record], suites: dict[str, Suite]) -> Iterator[str]:
+    found = [(suite.title, each) for suite in suites.values() for each in suite.two_servers]
+    if found and records:
+        yield from ("", "## Not tried with one server", "")
+        yield from (
+            "Hundreds of tests that would wait for a second server, one after the other.",
+            "",
+        )
+        yield from (f"- {title}: `{each}*`" for title, each in found)
 
 
 def _unsteady(records: dict[str, Record], suites: dict[str, Suite]) -> Iterator[str]:
@@ -118,7 +131,7 @@ def _unsteady(records: dict[str, Record], suites: dict[str, Suite]) -> Iterator[
     ]
     if found:
         yield from ("", "## Unsteady without any proxy", "")
-        yield from ("Two direct runs disagreed about these, so they are compared with nothing.", "")
+        yield from ("Two direct runs disagreed about these, so nothing is compared with them.", "")
         yield from found
 
 

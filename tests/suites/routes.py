@@ -22,8 +22,8 @@ from fix_postgres import Postgres, _identity, create_postgres, remove_postgres, 
 from fix_processes import eventually, free_port, start_bound
 from suites.suite import Suite
 
-# Why: tests that hold more servers than there are must fail for it, not hang for long.
-QUEUE_TIMEOUT_S = 5
+# Why so short: tests that need more servers than there are must fail for it, not hang for long.
+QUEUE_TIMEOUT_S = 3
 
 
 class RouteError(Exception):

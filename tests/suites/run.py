@@ -48,7 +48,8 @@ def run(
     name = f"{suite.name}-{route.name}"
     began = time.monotonic()
     with opened(route, suite, folder / f"{name}.proxy.log") as port:
-        found = _pytest(suite, suite.pytest_arguments(port), port, python, source, folder / name)
+        arguments = suite.pytest_arguments(port, route.servers)
+        found = _pytest(suite, arguments, port, python, source, folder / name)
     if not found:
         raise SuiteError(f"no test of {suite.title} ran; see {folder / name}.log")
     print(f"{name}: {len(found)} tests in {time.monotonic() - began:.0f} s", flush=True)

@@ -27,11 +27,18 @@ class Suite:
     setup: dict[str, list[str]] = field(default_factory=dict)
     # Extensions that must exist but may be empty.
     stand_ins: list[str] = field(default_factory=list)
+    # Beginnings of ids of tests that are left out on a single server.
+    two_servers: list[str] = field(default_factory=list)
     # The parts of the source tree that are unpacked; empty: all of it.
     keep: list[str] = field(default_factory=list)
 
-    def pytest_arguments(self, port: int) -> list[str]:
-        return [each.format(port=port) for each in self.arguments]
+    def pytest_arguments(self, port: int, servers: int = 0) -> list[str]:
+        """What pytest is called with; `servers`: how many there are, 0 for as many as one likes."""
+        given = [each.format(port=port) for each in self.arguments]
+        return given + [f"--deselect={each}" for each in self.two_servers if servers == 1]
+
+    def is_tried(self, test: str, servers: int) -> bool:
+        return servers != 1 or not test.startswith(tuple(self.two_servers))
 
     def variables(self, port: int) -> dict[str, str]:
         return {name: value.format(port=port) for name, value in self.environment.items()}
