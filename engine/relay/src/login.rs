@@ -371,6 +371,8 @@ impl Relay {
         let Some(welcome) = self.pools[client.pool.0 as usize].shared.welcome() else { return };
         let mut own = Settings::default();
         for (name, value) in &startup.parameters {
+            let spelled = self.dialect.reported_as(name, value);
+            let value = spelled.as_deref().unwrap_or(value);
             let is_default = welcome.settings.value(name).is_some_and(|fresh| is_same_value(fresh, value));
             if !is_default && !self.dialect.is_identity(name) {
                 own.set(name, value);

@@ -354,6 +354,11 @@ impl Dialect {
         ask!(self, spec::is_unset(name, value, user))
     }
 
+    /// `value` of a setting in the words in which the server will report it, where these are known.
+    pub fn reported_as(self, name: &str, value: &str) -> Option<String> {
+        ask!(self, spelling::reported(name, value))
+    }
+
     /// Settings of a session that talks to our console.
     pub fn console_settings(self) -> &'static [(&'static str, &'static str)] {
         ask!(self, spec::CONSOLE_SETTINGS)

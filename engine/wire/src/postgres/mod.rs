@@ -14,6 +14,7 @@ pub mod probe;
 pub mod progress;
 pub mod reply;
 pub mod spec;
+pub mod spelling;
 pub mod startup;
 pub mod statement;
 pub mod words;
