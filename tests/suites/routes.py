@@ -121,7 +121,7 @@ def _pgbouncer(route: Route, postgres: Postgres, log: Path) -> Iterator[int]:
     with postgres.connect("postgres", "postgres") as admin:
         names = [name for (name,) in admin.execute("select rolname from pg_roles").fetchall()]
     users.write_text("".join(f'"{name}" ""\n' for name in names))
-    # Why these: what its documentation asks for with such drivers; the rest are its defaults.
+    # Why these: without them many clients are refused at login; the rest are its defaults.
     ini.write_text(f"""
 [databases]
 * = host=127.0.0.1 port={postgres.port}
@@ -135,7 +135,7 @@ pool_mode = transaction
 default_pool_size = {route.servers}
 max_client_conn = 1000
 query_wait_timeout = {QUEUE_TIMEOUT_S}
-ignore_startup_parameters = extra_float_digits
+ignore_startup_parameters = extra_float_digits, options
 """)
     process = start_bound([pgbouncer_program(), str(ini)], log=log, **_identity(postgres.bin))
     try:

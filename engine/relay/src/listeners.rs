@@ -419,7 +419,7 @@ impl Relay {
     pub(crate) fn number_of(&self, id: ClientId) -> u32 {
         let client = &self.clients[id];
         match client.state {
-            State::Leased(server) if self.servers[server].pins().has(Traces::PROCESS) => {
+            State::Leased(server) if self.servers[server].has_told_its_number() => {
                 self.servers[server].key.pid
             }
             _ => self.cancel_key(id, client.minor).pid,

@@ -138,6 +138,13 @@ impl Server {
         })
     }
 
+    /// Has its client asked for the number of its process, in this lease?
+    pub(crate) fn has_told_its_number(&self) -> bool {
+        self.trace
+            .as_ref()
+            .is_some_and(|trace| trace.pins.has(Traces::PROCESS) || trace.pending.begins.has(Traces::PROCESS))
+    }
+
     /// What holds it for its client beyond a transaction.
     pub fn pins(&self) -> Traces {
         self.trace.as_ref().map_or(Traces::NONE, |trace| trace.pins)

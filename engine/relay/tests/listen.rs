@@ -74,16 +74,20 @@ fn who_has_asked_its_server_for_its_number_is_known_by_that() {
     let mut world = World::new(snapshot(2));
     let (one, two) = (world.login(0), world.login(0));
     world.query(two, "listen c");
-    world.query(one, "select pg_backend_pid()");
-    world.query(one, "listen c");
-    world.take(one);
-    world.send(one, &query("notify c 1"));
-    world.run_for(10_000);
-    let replies = world.take(one);
-    let Reply::Notification(own, ..) = replies[1] else { panic!("{replies:?}") };
-    assert_ne!(own, world.clients[one].key.clone().expect("a key").pid);
-    let heard = world.take(two);
-    assert!(matches!(&heard[..], [Reply::Notification(pid, ..)] if *pid == own), "{heard:?}");
+    for sql in ["begin", "select pg_backend_pid()", "listen c"] {
+        world.query(one, sql);
+    }
+    // The first time in the transaction that asked, the second time behind it.
+    for statements in [["notify c 1", "commit"], ["select 1", "notify c 2"]] {
+        world.query(one, statements[0]);
+        world.send(one, &query(statements[1]));
+        world.run_for(10_000);
+        let replies = world.take(one);
+        let Reply::Notification(own, ..) = replies[1] else { panic!("{replies:?}") };
+        assert_ne!(own, world.clients[one].key.clone().expect("a key").pid);
+        let heard = world.take(two);
+        assert!(matches!(&heard[..], [Reply::Notification(pid, ..)] if *pid == own), "{heard:?}");
+    }
     world.everybody_leaves();
 }
 
