@@ -306,3 +306,15 @@ def test_secrets_are_in_no_log(make_maitred: Callable[..., Maitred], postgres: P
     maitred.stop()
     for secret in (PASSWORD, "hush-hush", "a-wrong-secret", "literal-of-the-query"):
         assert secret not in maitred.log_text()
+
+
+@pytest.mark.parametrize("said", ["latin1", "LATIN1", "iso-8859-1"])
+def test_startup_settings_are_told_as_the_server_spells_them(
+    make_maitred: Callable[..., Maitred], said: str
+) -> None:
+    maitred = make_maitred({"pool": {"size": 1}})
+    for _ in range(2):
+        with maitred.wire(client_encoding=said, options="-c intervalstyle=ISO_8601") as client:
+            assert client.parameters["client_encoding"] == "LATIN1"
+            assert client.parameters["IntervalStyle"] == "iso_8601"
+            assert client.value("show client_encoding") == "LATIN1"
