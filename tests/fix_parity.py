@@ -1,7 +1,10 @@
-"""One scenario, played directly on PostgreSQL and through maitred: what its clients see must be the same.
+"""One scenario, played directly on PostgreSQL and through maitred: what its clients see must be
+the same.
 
-Judges nothing but equality, and knows no scenario. Tests ask for `parity`; between the steps of a scenario
-passers-by take the servers away, so that the next transaction runs on another one or behind another's settings.
+Judges nothing but equality, and knows no scenario. Tests ask for `parity`; between the steps of a
+scenario
+passers-by take the servers away, so that the next transaction runs on another one or behind
+another's settings.
 """
 
 from __future__ import annotations
@@ -61,7 +64,8 @@ class Side:
         """Have strangers take the servers that were used last, each with settings of its own.
 
         Args:
-            busy: servers that clients of the scenario hold at this moment, by a transaction or a pin.
+            busy: servers that clients of the scenario hold at this moment, by a transaction or a
+            pin.
         """
         free = self.size - busy
         stranger = self._stranger() if free > 0 else None
@@ -133,9 +137,12 @@ def play(
 ) -> list[str]:
     """Run lines `client: statement` in order; what each client was told, line by line.
 
-    A line `a* : …` says that from then on `a` keeps its server by what it did, `a- : …` that it does so no more.
-    A statement `pipeline A | B | sync | query C` is sent in one write: A and B each as Parse, Bind, Describe and
-    Execute, C as a simple query. Between the lines strangers pass by, if `strangers`. `clients` are the startup
+    A line `a* : …` says that from then on `a` keeps its server by what it did, `a- : …` that it
+    does so no more.
+    A statement `pipeline A | B | sync | \
+        query C` is sent in one write: A and B each as Parse, Bind, Describe and
+    Execute, C as a simple query. Between the lines strangers pass by, if `strangers`. `clients`
+    are the startup
     parameters of those that need any.
     """
     opened: dict[str, Wire] = {}
@@ -210,7 +217,8 @@ def _pools(_shared_postgres: Postgres) -> Iterator[dict[str, Maitred]]:
 
 
 def pools(postgres: Postgres) -> dict[str, Any]:
-    """A configuration with a database `pool_of_N` for each size N, all of them the same one behind."""
+    """A configuration with a database `pool_of_N` for each size N, all of them the same one
+    behind."""
     url = f"postgres://127.0.0.1:{postgres.port}/served"
     return basic(
         postgres.port, **{f"pool_of_{n}": {"url": url, "pool": {"size": n}} for n in SIZES}
@@ -218,10 +226,8 @@ def pools(postgres: Postgres) -> dict[str, Any]:
 
 
 @pytest.fixture
-def parity(
-    _pools: dict[str, Maitred], postgres: Postgres, backend: str, pool_of: int
-) -> Parity:
-    """Both sides, behind each number of servers that is enough by the test's marker `servers(least)`."""
+def parity(_pools: dict[str, Maitred], postgres: Postgres, backend: str, pool_of: int) -> Parity:
+    """Both sides, behind each number of servers that suffices by the marker `servers(least)`."""
     if backend not in _pools:
         _pools[backend] = Maitred(pools(postgres), backend=backend).start()
     return Parity(postgres, _pools[backend], pool_of)

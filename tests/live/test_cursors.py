@@ -1,4 +1,5 @@
-"""Cursors on the server: declared in SQL, by drivers, portals that are fetched from in parts, and those WITH HOLD.
+"""Cursors on the server: declared in SQL, by drivers, portals that are fetched from in parts, and
+those WITH HOLD.
 
 Each scenario is played directly and through maitred. Run by pytest.
 """

@@ -1,6 +1,8 @@
-"""Random sequences of statements that change a session's state, by three clients on one or two servers.
+"""Random sequences of statements that change a session's state, by three clients on one or two
+servers.
 
-Each client must see what it would see alone on a connection of its own. Run by pytest; hypothesis makes the sequences
+Each client must see what it would see alone on a connection of its own. Run by pytest; hypothesis
+makes the sequences
 and shortens one that fails to a script that `fix_parity.play` plays.
 """
 
@@ -9,15 +11,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
 
-from fix_maitred import Maitred
-from fix_parity import SIZES, Parity, pools
+from fix_parity import Parity
 from fix_postgres import Postgres
 
 VALUES = {
@@ -81,7 +80,8 @@ CHANGES_OF_ALL = st.sampled_from(
         "set work_mem = 'much'",
         "set no_such_setting = 1",
         "set shared_buffers = '1GB'",
-        "do $$ begin begin set work_mem = '7MB'; perform 1/0; exception when others then null; end; end $$",
+        "do $$ begin begin set work_mem = '7MB'; perform 1/0;"
+        " exception when others then null; end; end $$",
         "select 1",
     ]
 )
@@ -133,7 +133,9 @@ def turns(as_superuser: bool) -> st.SearchStrategy[list[str]]:
         ENDS,
     )
     # Why no statement prepared: among others in one request it keeps its client's server.
-    one_request = st.builds("; ".join, st.lists(plain, min_size=2, max_size=4)).map(lambda sql: [sql])
+    one_request = st.builds("; ".join, st.lists(plain, min_size=2, max_size=4)).map(
+        lambda sql: [sql]
+    )
     pipeline = st.builds(
         lambda parts: [" | ".join(["pipeline " + parts[0], *parts[1:], "sync"])],
         st.lists(any_one | st.just("sync"), min_size=1, max_size=4),
@@ -143,7 +145,8 @@ def turns(as_superuser: bool) -> st.SearchStrategy[list[str]]:
 
 @st.composite
 def scripts(draw: st.DrawFn) -> tuple[str, bool, str]:
-    """A user, whether its first client began with settings of its own, and a script of three clients."""
+    """A user, whether its first client began with settings of its own, and a script of three
+    clients."""
     user = draw(st.sampled_from(["app", "postgres"]))
     lines: list[str] = []
     clients = st.sampled_from("abc")
@@ -154,7 +157,8 @@ def scripts(draw: st.DrawFn) -> tuple[str, bool, str]:
     ):
         lines += [f"{client}: {statement}" for statement in turn]
         lines += [f"{each}: look" for each in sorted(looking)]
-    # Why not: after `reset all; set TimeZone = 'UTC'` a client has what its server reports, its own or not.
+    # Why not: after `reset all; set TimeZone = 'UTC'` a client has what its server reports, its
+    # own or not.
     is_plain = not any(";" in line and re.search("reset|default", line) for line in lines)
     has_own = is_plain and draw(st.booleans())
     return user, has_own, "\n".join([*lines, "a: look", "b: look", "c: look"])

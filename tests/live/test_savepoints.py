@@ -1,4 +1,5 @@
-"""Settings inside transactions and savepoints: what is kept and what is undone is PostgreSQL's to say.
+"""Settings inside transactions and savepoints: what is kept and what is undone is PostgreSQL's to
+say.
 
 Each script is played directly and through maitred; both tell the same. Run by pytest.
 """
@@ -190,7 +191,8 @@ SCRIPTS = {
         a: show app.level
         a: commit
         a: show app.level
-        a: do $$ begin begin set work_mem='6MB'; perform 1/0; exception when others then set app.level = 'caught'; end; end $$
+        a: do $$ begin begin set work_mem='6MB'; perform 1/0; \
+            exception when others then set app.level = 'caught'; end; end $$
         a: show app.level
         a: show work_mem
     """,

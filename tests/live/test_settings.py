@@ -1,7 +1,10 @@
-"""Every way to change a setting of the session, a role or a session's user, with others on the same servers.
+"""Every way to change a setting of the session, a role or a session's user, with others on the
+same servers.
 
-Each script is played directly and through maitred; both tell the same, but for one thing: a setting of an
-application that nobody has set is NULL where no session of the server ever had it, else empty. Run by pytest.
+Each script is played directly and through maitred; both tell the same, but for one thing: a
+setting of an
+application that nobody has set is NULL where no session of the server ever had it, else empty.
+Run by pytest.
 """
 
 from __future__ import annotations
@@ -83,7 +86,8 @@ SPELLINGS = {
         a: reset app.x
         a: select coalesce(current_setting('app.x', true), '')
         b: reset all
-        b: select coalesce(current_setting('app.x', true), ''), coalesce(current_setting('app.sub.y', true), '')
+        b: select coalesce(current_setting('app.x', true), ''), \
+            coalesce(current_setting('app.sub.y', true), '')
         a: select set_config('app.x', null, false)
         a: set app.x = ''
         a: select coalesce(current_setting('app.x', true), '')
@@ -95,7 +99,8 @@ SPELLINGS = {
         a: show work_mem
         a: with c as (select set_config('lock_timeout', '3s', false) as v) select v from c
         a: show lock_timeout
-        a: explain (analyze, costs off, timing off, summary off) select set_config('app.never', 'y', 1 = 1)
+        a: explain (analyze, costs off, timing off, summary off) \
+            select set_config('app.never', 'y', 1 = 1)
         a: select set_config('transaction_isolation', 'serializable', false)
         a: show transaction_isolation
         a: update pg_settings set setting = '6MB' where name = 'work_mem'
@@ -196,7 +201,11 @@ SPELLINGS = {
     """,
 }
 
-OWN = {"options": "-c work_mem=7MB -c app.own=mine", "DateStyle": "German, DMY", "application_name": "me"}
+OWN = {
+    "options": "-c work_mem=7MB -c app.own=mine",
+    "DateStyle": "German, DMY",
+    "application_name": "me",
+}
 
 
 @pytest.mark.parametrize("name", SPELLINGS)

@@ -1,6 +1,7 @@
 """Two-phase commit: prepared by one client, ended by another, in SQL and by psycopg's own calls.
 
-A transaction that is prepared belongs to nobody, so what holds its server ends with PREPARE TRANSACTION. Each scenario
+A transaction that is prepared belongs to nobody, so what holds its server ends with PREPARE
+TRANSACTION. Each scenario
 is played directly and through maitred. Run by pytest.
 """
 
@@ -84,7 +85,8 @@ SCRIPTS = {
         a: rollback to s
         a: insert into two_phase values (4)
         a: prepare transaction 'x'
-        a: pipeline begin | insert into two_phase values (5) | prepare transaction 'y' | sync | select 'after' | sync
+        a: pipeline begin | insert into two_phase values (5) | prepare transaction 'y' | \
+            sync | select 'after' | sync
         b: pipeline query commit prepared 'x' | commit prepared 'y' | sync
         b: select n from two_phase order by n
     """,

@@ -176,19 +176,24 @@ impl Server {
         if direction != CopyDirection::In {
             return Ok(());
         }
+        let mut ignored = 0;
         while let Some(Owed { answer: next, .. }) = self.owed.get(1) {
             match next {
-                Answer::Ready(Unit::Sync) => self.unsynced += u32::from(answer == Answer::Executed),
+                Answer::Ready(Unit::Sync) => ignored += u32::from(answer == Answer::Executed),
                 // The client sent its data without waiting to be asked, up to the end.
                 Answer::CopyEnded => self.copy = None,
                 // After the error everything up to the Sync is skipped, this with the rest.
-                _ if answer == Answer::Executed => return Ok(()),
+                _ if answer == Answer::Executed => break,
                 _ => return Err(Fault("a request came behind COPY FROM STDIN, before its data")),
             }
             self.owed.remove(1);
             if self.copy.is_none() {
-                return Ok(());
+                break;
             }
+        }
+        // Why not always: the client may have sent the Sync that counts already, behind its data.
+        if !self.owed.iter().any(|owed| matches!(owed.answer, Answer::Ready(_))) {
+            self.unsynced += ignored;
         }
         Ok(())
     }

@@ -312,7 +312,9 @@ impl Relay {
                 return Ok(self.fail_on_server(id, to, &complaint, message, here));
             }
             // Perhaps one made by SQL PREPARE on this very server; else the server says no.
-            if let Err(complaint) = self.suspect(to, &Effects::anything(), b"") {
+            let mut effects = Effects::anything();
+            effects.settings.set = dialect.made_up_names(&here[head.rest_at..]);
+            if let Err(complaint) = self.suspect(to, &effects, b"") {
                 return Ok(self.fail_on_server(id, to, &complaint, message, here));
             }
             let server = &mut self.servers[to];
@@ -327,7 +329,12 @@ impl Relay {
         if self.clients[id].subscription.is_some() {
             self.listen_along(id, to, text, statement.effects.as_deref());
         }
-        if let Some(effects) = self.judged_here(to, statement.effects.as_deref(), text) {
+        if let Some(mut effects) = self.judged_here(to, statement.effects.as_deref(), text) {
+            if effects.settings.unnamed {
+                // Why: which setting it is may be among the values.
+                let names = dialect.made_up_names(&here[head.rest_at..]);
+                effects.to_mut().settings.set.extend(names);
+            }
             if let Err(complaint) = self.suspect(to, &effects, text) {
                 return Ok(self.fail_on_server(id, to, &complaint, message, here));
             }

@@ -184,6 +184,18 @@ fn copy_in_by_a_batch_needs_its_own_sync() {
         assert_eq!(world.ask_for(client, &whole.concat(), 2), "1 2 G C:COPY 2 Z:I 1 2 D:x C:SELECT 1 Z:I");
         assert_eq!(world.query(other, "select o"), "T D:o C:SELECT 1 Z:I");
     }
+    // All in one write, a Sync among the data: the lease ends with the other.
+    let whole = [
+        parse("", "copyin t"),
+        bind("", "", &[]),
+        execute("", 0),
+        sync(),
+        copy_data(b"ab"),
+        copy_done(),
+        sync(),
+    ];
+    assert_eq!(world.ask(client, &whole.concat()), "1 2 G C:COPY 2 Z:I");
+    assert_eq!(world.query(other, "select o"), "T D:o C:SELECT 1 Z:I");
     world.everybody_leaves();
 }
 

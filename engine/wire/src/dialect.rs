@@ -81,6 +81,11 @@ impl Dialect {
         ask!(self, statement::bind_head(message, total))
     }
 
+    /// Values behind the names of a `Bind` that may name settings which no server lists.
+    pub fn made_up_names(self, rest: &[u8]) -> Vec<Box<str>> {
+        ask!(self, statement::made_up_names(rest))
+    }
+
     /// # Errors
     /// A name that does not end.
     pub fn target_name(self, message: &[u8]) -> Result<&[u8], Fault> {

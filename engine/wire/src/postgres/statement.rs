@@ -3,6 +3,7 @@
 //! Knows where names stand; which name a statement has on which server is `relay`'s matter.
 //! Called by `relay` through `Dialect`.
 
+use super::words::is_made_up_name;
 use super::{frame, spec};
 use crate::Fault;
 
@@ -60,6 +61,35 @@ pub fn bind_head(message: &[u8], total: usize) -> Result<Option<BindHead<'_>>, F
         return Err(Fault("Bind whose names do not end"));
     }
     Ok(None)
+}
+
+/// Values of a `Bind` that read as names of an application's settings; `rest` is what follows its names, as much of
+/// it as has arrived.
+pub fn made_up_names(rest: &[u8]) -> Vec<Box<str>> {
+    fn number(rest: &mut &[u8]) -> Option<usize> {
+        let (count, after) = rest.split_first_chunk::<2>()?;
+        *rest = after;
+        Some(usize::from(u16::from_be_bytes(*count)))
+    }
+    let mut rest = rest;
+    let mut found = Vec::new();
+    let mut read = || {
+        let formats = number(&mut rest)?;
+        rest = rest.get(2 * formats..)?;
+        for _ in 0..number(&mut rest)? {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            // Spec: -1 is NULL, and nothing follows it.
+            let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
+            let (value, after) = after.split_at_checked(length)?;
+            rest = after;
+            let text = std::str::from_utf8(value).ok().filter(|text| is_made_up_name(text));
+            found.extend(text.map(Box::from));
+        }
+        Some(())
+    };
+    // Why whatever it says: a Bind that is not well formed is the server's to refuse.
+    let _ = read();
+    found
 }
 
 /// The name in a whole `Describe` or `Close`.
@@ -278,5 +308,21 @@ mod tests {
         );
         let text = String::from_utf8(query_text(&out).to_vec()).expect("text");
         assert_eq!(text, "DEALLOCATE \"My \"\"p\"\"\"\n;prepare \"My \"\"p\"\"\" as select 1 -- x\n;");
+    }
+
+    #[test]
+    fn names_of_settings_are_found_among_values() {
+        let mut rest = b"\0\x01\0\0\0\x04".to_vec();
+        for value in [Some("app.x"), None, Some("plain"), Some("1.5"), Some("App.Sub.y")] {
+            rest.extend_from_slice(&value.map_or(-1, |value| value.len() as i32).to_be_bytes());
+            rest.extend_from_slice(value.unwrap_or_default().as_bytes());
+        }
+        let names = |rest: &[u8]| made_up_names(rest).join(",");
+        assert_eq!(names(&rest), "app.x", "four values were announced");
+        rest[5] = 5;
+        assert_eq!(names(&rest), "app.x,App.Sub.y");
+        for end in 0..rest.len() {
+            assert!("app.x".starts_with(&names(&rest[..end])), "cut at {end}");
+        }
     }
 }
