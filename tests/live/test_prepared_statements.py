@@ -92,6 +92,34 @@ def test_a_statement_of_the_protocol_is_executed_by_sql(maitred: Maitred) -> Non
         assert client.error('execute "Mine" (41)').fields["C"] == "26000"
 
 
+LISTING = "select name, statement, from_sql from pg_prepared_statements"
+
+
+def test_each_client_is_told_of_its_own_statements(maitred: Maitred) -> None:
+    with maitred.wire() as client, maitred.wire() as other, maitred.wire() as third:
+        prepare(client, "first", "select 'first'")
+        prepare(client, "It's", "select 'shared'")
+        prepare(other, "else", "select 'shared'")
+        own = [["It's", "select 'shared'", "f"], ["first", "select 'first'", "f"]]
+
+        def step() -> None:
+            assert sorted(client.rows(LISTING)) == own
+            prepare(client, "", f"with a as (select 1) {LISTING} p, a where p.name <> $1::text")
+            assert sorted(run(client, "", "none")) == own
+            assert other.rows(LISTING) == [["else", "select 'shared'", "f"]]
+            assert third.rows(LISTING) == []
+            other.query("prepare in_sql as select 5")
+            assert len(other.rows(LISTING)) == 2
+            other.query("deallocate in_sql")
+
+        on_both_servers(maitred, step)
+        client.send(close("S", "first"), sync())
+        client.read_until("Z")
+        assert client.rows(LISTING) == own[:1]
+        count = "select count(*), count(prepare_time), count(custom_plans) from pg_prepared_statements"
+        assert client.rows(count) == [["1", "1", "1"]]
+
+
 def test_unnamed_statement_outlives_its_batch(maitred: Maitred) -> None:
     with maitred.wire() as client, maitred.wire() as other:
         prepare(client, "", "select 'mine', $1::text")

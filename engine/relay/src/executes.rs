@@ -1,7 +1,7 @@
-//! Statements that the protocol prepared and that SQL runs: `EXECUTE name`.
+//! Statements that the protocol prepared and that SQL runs or lists: `EXECUTE name`, `pg_prepared_statements`.
 //!
-//! A server knows them by another name, which is put in the place of the client's; it decides nothing else
-//! and answers nothing. Called by `forward`.
+//! A server knows them by other names than the client; texts are changed so that each hears its own. Decides
+//! nothing else and answers nothing. Called by `forward`.
 
 use std::sync::Arc;
 
@@ -14,6 +14,12 @@ use crate::ids::{ClientId, ServerId};
 use crate::statements::{Statement, StatementKey};
 use crate::Relay;
 
+/// Statements that a server must have, and a message that names them as it does.
+pub(crate) type InServerWords = (Vec<Arc<Statement>>, Vec<u8>);
+
+/// Whoever has more statements than this is told of the server's.
+const MOST_LISTED: usize = 1_000;
+
 impl Relay {
     /// `message` in a server's words, if it runs one of its client's statements by name.
     #[inline]
@@ -22,7 +28,7 @@ impl Relay {
         id: ClientId,
         message: ClientMessage,
         here: &[u8],
-    ) -> Option<(Arc<Statement>, Vec<u8>)> {
+    ) -> Option<InServerWords> {
         if !matches!(message.intent, Intent::Query | Intent::Prepare) {
             return None;
         }
@@ -54,23 +60,62 @@ impl Relay {
             }
             _ => return None,
         };
-        Some((held, written))
+        Some((vec![held], written))
     }
 
-    /// Send a message that runs `held` by name, in a server's words.
+    /// `message`, which asks which statements are prepared, so that its client is told of its own.
+    pub(crate) fn own_listing(
+        &self,
+        id: ClientId,
+        to: ServerId,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Option<InServerWords> {
+        if here.len() < message.total {
+            return None;
+        }
+        let dialect = self.dialect;
+        let held: Vec<(&[u8], &Arc<Statement>)> =
+            self.clients[id].statements.iter().flat_map(|statements| statements.iter()).collect();
+        if held.len() > MOST_LISTED {
+            return None;
+        }
+        let made: Vec<_> =
+            held.iter().map(|(name, statement)| (statement.key.server_name(), *name)).collect();
+        let names: Vec<(&[u8], &[u8])> = made.iter().map(|(made, known)| (&made[..], *known)).collect();
+        let fresh = self.servers[to].shared.welcome()?;
+        let version = fresh.settings.value("server_version")?;
+        let mut written = Vec::new();
+        if message.intent == Intent::Query {
+            let text = dialect.own_listing(dialect.query_text(here), &names, version)?;
+            dialect.write_query_text(&mut written, &text);
+        } else {
+            let parts = dialect.prepare_of(here).ok()?;
+            let text = dialect.definition_text(parts.definition);
+            let listing = dialect.own_listing(text, &names, version)?;
+            let definition = [&listing, &parts.definition[text.len()..]].concat();
+            dialect.write_prepare(&mut written, parts.name, &definition);
+        }
+        Some((held.into_iter().map(|(_, statement)| Arc::clone(statement)).collect(), written))
+    }
+
+    /// Send a message that names `held`, in a server's words.
     pub(crate) fn forward_in_server_words(
         &mut self,
         id: ClientId,
         to: ServerId,
         message: ClientMessage,
-        (held, written): (Arc<Statement>, Vec<u8>),
+        (held, written): InServerWords,
     ) -> Result<Step, maitred_wire::Fault> {
         let now = self.now;
-        if message.intent == Intent::Query && self.servers[to].transaction != Transaction::Failed {
+        let is_query = message.intent == Intent::Query;
+        if self.servers[to].transaction != Transaction::Failed {
             let before = self.servers[to].owed.len();
-            self.ensure_prepared(to, &held);
+            for statement in &held {
+                self.ensure_prepared(to, statement);
+            }
             let server = &mut self.servers[to];
-            if server.owed.len() > before {
+            if is_query && server.owed.len() > before {
                 // Why a Sync: a server that fails to prepare skips everything up to one, queries too.
                 server.unsynced = 0;
                 server.dialect.write_sync(&mut server.output);

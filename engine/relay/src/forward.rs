@@ -56,8 +56,16 @@ impl Relay {
                     if self.forget_named(id, to, message, here) {
                         return Ok(Step::Used(here.len()));
                     }
-                    if let Some(complaint) = self.judge_query(id, to, message, here) {
-                        return Ok(self.fail_on_server(id, to, &complaint, message, here));
+                    match self.judge_query(id, to, message, here) {
+                        Err(complaint) => {
+                            return Ok(self.fail_on_server(id, to, &complaint, message, here));
+                        }
+                        Ok(lists) if lists => {
+                            if let Some(own) = self.own_listing(id, to, message, here) {
+                                return self.forward_in_server_words(id, to, message, own);
+                            }
+                        }
+                        Ok(_) => {}
                     }
                 }
                 let server = &mut self.servers[to];
@@ -151,7 +159,10 @@ impl Relay {
         true
     }
 
-    /// Note what a query's text shows of its effects; the complaint, if that is refused.
+    /// Note what a query's text shows of its effects. True: it asks which statements are prepared.
+    ///
+    /// # Errors
+    /// That is refused.
     #[inline]
     fn judge_query(
         &mut self,
@@ -159,7 +170,7 @@ impl Relay {
         to: ServerId,
         message: ClientMessage,
         here: &[u8],
-    ) -> Option<Complaint> {
+    ) -> Result<bool, Complaint> {
         let text = self.dialect.query_text(here);
         let mut judged = self.dialect.effects_of(text);
         if judged.as_ref().is_some_and(|effects| effects.settings.unnamed) {
@@ -171,15 +182,13 @@ impl Relay {
             self.listen_along(id, to, text, judged.as_deref());
         }
         if let Some(effects) = self.judged_here(to, judged.as_deref(), text) {
-            if let Err(complaint) = self.suspect(to, &effects, text) {
-                return Some(complaint);
-            }
+            self.suspect(to, &effects, text)?;
         }
         if here.len() < message.total {
             // Whatever stands in the part that is not here yet.
-            return self.suspect(to, &Effects::anything(), text).err();
+            self.suspect(to, &Effects::anything(), text)?;
         }
-        None
+        Ok(judged.is_some_and(|effects| effects.lists_statements))
     }
 
     pub(crate) fn forward_prepare(
@@ -224,7 +233,14 @@ impl Relay {
                 let definition = parts.definition.into();
                 statements.unnamed = Some(Arc::new(Statement { key, definition, effects, runs }));
             }
-            if statements.unnamed.as_ref().is_some_and(|held| held.reads_sequences()) {
+            let held = statements.unnamed.as_ref();
+            let reads_sequences = held.is_some_and(|held| held.reads_sequences());
+            if held.is_some_and(|held| held.lists_statements()) {
+                if let Some(own) = self.own_listing(id, to, message, here) {
+                    return self.forward_in_server_words(id, to, message, own);
+                }
+            }
+            if reads_sequences {
                 self.guard_sequences(to);
             }
             let server = &mut self.servers[to];
@@ -263,6 +279,12 @@ impl Relay {
         }
         let judge = || (dialect.effects_of(dialect.definition_text(parts.definition)), runs);
         let statement = self.statement_table.intern(key, parts.definition, judge);
+        if statement.lists_statements() {
+            if let Some(own) = self.own_listing(id, to, message, here) {
+                return self.forward_in_server_words(id, to, message, own);
+            }
+        }
+        let statements = self.clients[id].statements.get_or_insert_with(Default::default);
         statements.insert(parts.name, Arc::clone(&statement));
         if statement.reads_sequences() {
             self.guard_sequences(to);

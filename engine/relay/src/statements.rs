@@ -28,6 +28,11 @@ pub struct Statement {
 }
 
 impl Statement {
+    /// Does it ask which statements are prepared?
+    pub fn lists_statements(&self) -> bool {
+        self.effects.as_ref().is_some_and(|effects| effects.lists_statements)
+    }
+
     /// Does it ask what a sequence last gave?
     pub fn reads_sequences(&self) -> bool {
         self.effects.as_ref().is_some_and(|effects| effects.reads_sequences)
@@ -110,6 +115,11 @@ impl ClientStatements {
 
     pub fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
         self.named.get(name)
+    }
+
+    /// Names and statements, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &Arc<Statement>)> {
+        self.named.iter().map(|(name, statement)| (&**name, statement))
     }
 
     pub fn insert(&mut self, name: &[u8], statement: Arc<Statement>) {

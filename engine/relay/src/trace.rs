@@ -213,6 +213,7 @@ impl Relay {
     /// What a text does to others than its own session; taken out of its `effects`.
     fn spread(&mut self, id: ServerId, effects: &mut Effects) {
         let server = &self.servers[id];
+        effects.lists_statements = false;
         if std::mem::take(&mut effects.notifies) {
             if let Some(client) = server.client().filter(|id| self.clients.contains_key(*id)) {
                 let known_as = self.number_of(client);

@@ -409,3 +409,36 @@ fn a_statement_that_cannot_be_prepared_again_is_no_end_to_execute() {
     assert_eq!(world.query(one, "execute q"), "T D:a C:SELECT 1 Z:I");
     world.everybody_leaves();
 }
+
+#[test]
+fn a_client_that_asks_which_statements_are_prepared_is_told_of_its_own() {
+    let mut world = World::new(snapshot(1));
+    let (one, two) = (world.login(0), world.login(0));
+    for (client, name) in [(one, "a"), (one, "b"), (two, "c")] {
+        world.send(client, &[parse(name, &format!("select {name}")), sync()].concat());
+        world.run_for(10_000);
+        world.brief(client);
+    }
+    let list = "select * from pg_prepared_statements";
+    let asked = |world: &mut World, client, how: usize| {
+        match how {
+            0 => drop(world.query(client, list)),
+            _ => {
+                let name = if how == 1 { "" } else { "listing" };
+                let batch = [parse(name, list), bind("", name, &[]), execute("", 0), sync()];
+                world.send(client, &batch.concat());
+                world.run_for(10_000);
+                let answer = world.brief(client);
+                assert!(answer.ends_with("C:SELECT 1 Z:I"), "{answer}");
+            }
+        }
+        let ran = world.ran();
+        let text = &ran.iter().rfind(|ran| ran.text.contains(list)).expect("it ran").text;
+        (0..3).map(|at| ["'a'", "'b'", "'c'"][at]).filter(|name| text.contains(*name)).count()
+    };
+    for how in 0..3 {
+        assert_eq!(asked(&mut world, one, how), 2, "{how}");
+        assert_eq!(asked(&mut world, two, how), 1, "{how}");
+    }
+    world.everybody_leaves();
+}

@@ -188,6 +188,12 @@ impl Dialect {
         ask!(self, statement::renamed(text, place, name))
     }
 
+    /// `text`, which asks which statements are prepared, so that it is told those in `names` (as the server
+    /// has them, as the client knows them) and what SQL prepared. None: it stays as it is.
+    pub fn own_listing(self, text: &[u8], names: &[(&[u8], &[u8])], version: &str) -> Option<Vec<u8>> {
+        ask!(self, listing::own(text, names, version))
+    }
+
     /// A pair of queries of which the first makes a statement and the second forgets it, in the same
     /// words to the client as if it had forgotten another.
     pub fn write_forgetting(self, out: &mut Vec<u8>) {

@@ -137,6 +137,8 @@ pub struct Effects {
     pub vacates: Vec<Box<str>>,
     /// Asks what a sequence last gave to this session: `begins` says whether earlier statements are meant.
     pub reads_sequences: bool,
+    /// Asks which statements are prepared. Nothing of it stays in the session.
+    pub lists_statements: bool,
 }
 
 impl Effects {
@@ -148,6 +150,7 @@ impl Effects {
             && !self.defines
             && self.vacates.is_empty()
             && !self.reads_sequences
+            && !self.lists_statements
     }
 
     /// Whatever can be asked for afterwards, because the text says nothing.
@@ -172,6 +175,7 @@ impl Effects {
         self.defines |= other.defines;
         self.vacates.extend_from_slice(&other.vacates);
         self.reads_sequences |= other.reads_sequences;
+        self.lists_statements |= other.lists_statements;
     }
 }
 

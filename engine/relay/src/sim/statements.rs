@@ -127,6 +127,7 @@ impl Session {
                 );
                 self.done("PREPARE");
             }
+            "with" => self.one_row("with"),
             "execute" => {
                 let name = rest.replace('"', "");
                 match self.prepared.get(&name).map(|prepared| prepared.sql.clone()) {

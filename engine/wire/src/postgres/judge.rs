@@ -199,6 +199,8 @@ impl<'a> Judge<'a> {
             || word.len() > 17 && ends(word, b"_replication_slot") && calls::holds_true(self.words.rest)
         {
             self.found.begins.add(Traces::REPLICATION);
+        } else if is(word, b"pg_prepared_statements") {
+            self.found.lists_statements = true;
         } else if is(word, b"pg_backend_pid") {
             self.is_process_named = true;
         }
@@ -532,6 +534,7 @@ mod tests {
         assert_eq!(begins("frobnicate everything"), Traces::UNKNOWN);
         assert!(of("notify a, 'b'").notifies && of("select pg_catalog.pg_notify('a', $1)").notifies);
         assert!(!of("listen a").notifies);
+        assert!(of("select name from pg_prepared_statements").lists_statements);
         assert_eq!(of("select * from pg_listening_channels()").ends, Traces::LISTENS);
         for seed in ["select setseed(0.5)", "set seed = 0.5", "set local seed to 0.5", "SET SESSION seed = 1"]
         {

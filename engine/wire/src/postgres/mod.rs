@@ -8,6 +8,7 @@ pub mod handshake_in;
 pub mod handshake_out;
 pub mod intent;
 pub mod judge;
+pub mod listing;
 pub mod notify;
 pub mod prepare;
 pub mod probe;
