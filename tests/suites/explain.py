@@ -27,6 +27,12 @@ class Explanation:
     # Only for tests that end as directly when they run alone.
     in_company: bool = False
 
+    def is_judged(self, record: Record | None) -> bool:
+        """Whether the suite has been run on a route that it speaks of."""
+        return record is not None and (
+            not self.routes or bool(set(self.routes) & set(record.counts))
+        )
+
     def matching(self, suite: str, route: str, test: str, alone_same: bool) -> str | None:
         """The pattern that explains this difference, if one does."""
         if (self.routes and route not in self.routes) or (self.in_company and not alone_same):
@@ -84,6 +90,6 @@ def judge(records: dict[str, Record], explanations: list[Explanation]) -> Judged
         for each in explanations
         for suite, patterns in each.tests.items()
         for pattern in patterns
-        if suite in records and (suite, pattern) not in explained[each.name]
+        if (suite, pattern) not in explained[each.name] and each.is_judged(records.get(suite))
     ]
     return Judged(explained, unexplained, stale)

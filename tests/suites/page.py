@@ -32,8 +32,8 @@ passed, but also the other way round. A pool of five servers, or of one, serves 
 database and user. With one server, two clients cannot both have a transaction open: a test that
 needs that fails, and so may those after it, until what it left open is closed. PgBouncer stands
 beside it in transaction mode, with its defaults and
-`ignore_startup_parameters = extra_float_digits, options`. A difference is tried once more alone: in a
-process of its own, with nobody else there.
+`ignore_startup_parameters = extra_float_digits, options`. A difference is tried once more alone:
+in a process of its own, with nobody else there.
 """
 
 
