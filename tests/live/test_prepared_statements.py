@@ -116,9 +116,8 @@ def test_each_client_is_told_of_its_own_statements(maitred: Maitred) -> None:
         client.send(close("S", "first"), sync())
         client.read_until("Z")
         assert client.rows(LISTING) == own[:1]
-        count = (
-            "select count(*), count(prepare_time), count(custom_plans) from pg_prepared_statements"
-        )
+        columns = "count(*), count(prepare_time), count(custom_plans)"
+        count = f"select {columns} from pg_prepared_statements"
         assert client.rows(count) == [["1", "1", "1"]]
 
 
