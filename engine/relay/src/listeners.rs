@@ -303,6 +303,20 @@ impl Relay {
         false
     }
 
+    /// The client's server is gone: what it told is told by the hub from here on. Returns whether the client
+    /// listens at all; it is told if some of that was heard by this server alone.
+    pub(crate) fn lose_source(&mut self, id: ClientId) -> bool {
+        let client = self.clients.get_mut(id);
+        let Some(subscription) = client.and_then(|client| client.subscription.as_mut()) else { return false };
+        (subscription.along, subscription.is_stopping, subscription.is_again) = (false, false, false);
+        if !subscription.coming.is_empty() {
+            let text = "terminating connection: the server that listened for it was lost";
+            let complaint = Complaint::fatal(Code::Shutdown, text).hint("connect and LISTEN again");
+            subscription.broken.get_or_insert((ClientEnd::ListeningLost, Box::new(complaint)));
+        }
+        true
+    }
+
     /// A hub has news for those who listen here.
     pub(crate) fn hub_news(&mut self, key: &Arc<HubKey>, news: News) {
         match news {

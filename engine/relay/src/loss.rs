@@ -100,6 +100,7 @@ impl Relay {
         client.idle_since = self.now;
         client.asked_at = Time::NEVER;
         client.drop_rest();
+        let is_heard_elsewhere = self.lose_source(id);
         let dialect = self.dialect;
         let units =
             server.owed.iter().filter(|owed| owed.shown && matches!(owed.answer, Answer::Ready(_))).count();
@@ -116,7 +117,9 @@ impl Relay {
                 self.say(id, |out| dialect.say_error(out, &complaint));
             }
             self.clients[id].state = ClientState::Skipping;
-        } else if units == 0 && (server.transaction != Transaction::None || server.has_irreplaceable()) {
+        } else if units == 0
+            && (server.transaction != Transaction::None || server.has_irreplaceable(is_heard_elsewhere))
+        {
             self.clients[id].lost = Some(Box::new(complaint));
         }
         self.ready.push_back(id);

@@ -124,8 +124,10 @@ impl Server {
     }
 
     /// Does it hold something of its client's that no other server has, and that would be missed unheard?
-    pub(crate) fn has_irreplaceable(&self) -> bool {
-        !self.pins().without(Traces::SEQUENCES).is_empty()
+    /// `is_heard_elsewhere`: not so what its client listens to.
+    pub(crate) fn has_irreplaceable(&self, is_heard_elsewhere: bool) -> bool {
+        let pins = self.pins().without(Traces::SEQUENCES);
+        !if is_heard_elsewhere { pins.without(Traces::LISTENS) } else { pins }.is_empty()
     }
 
     /// May its client have prepared or forgotten statements of SQL's that we do not know of yet?

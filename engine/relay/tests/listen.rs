@@ -378,3 +378,23 @@ fn a_database_that_is_listened_to_is_not_left() {
     assert_eq!(listening(&world), ["c"]);
     world.everybody_leaves();
 }
+
+#[test]
+fn whoever_loses_its_own_server_hears_on() {
+    let mut world = World::new(snapshot(2));
+    let (one, two) = (world.login(0), world.login(0));
+    world.query(one, "listen c");
+    world.run_for(10_000);
+    assert_eq!(world.query(one, "begin"), "C:BEGIN Z:T");
+    world.query(two, "notify c 1");
+    let line = world.session_that_ran("begin");
+    world.disturb(line, |session| session.terminate(b"57P01", "going down"));
+    world.run_for(10_000);
+    world.query(two, "notify c 2");
+    world.run_for(10_000);
+    let told = world.brief(one);
+    assert!(told.ends_with("A:c=1 A:c=2"), "{told}");
+    assert!(world.query(one, "select 1").starts_with("E:57P01"));
+    assert_eq!(world.query(one, "select 1"), "T D:1 C:SELECT 1 Z:I");
+    world.everybody_leaves();
+}
