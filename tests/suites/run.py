@@ -1,6 +1,7 @@
 """Run one suite through one route and collect the outcome of each of its tests.
 
-Judges nothing; that is `compare`. A hanging test ends after a minute, a hanging run after an hour.
+Judges nothing; that is `explain`. A hanging test ends after a minute; where it cannot be ended,
+pytest is, and begins again behind it.
 Called by `__main__`.
 """
 
@@ -18,7 +19,8 @@ from suites.routes import Route, opened
 from suites.suite import HERE, Suite
 
 TEST_TIMEOUT_S = 60
-RUN_TIMEOUT_S = 3600
+# Why three: set-up and tear-down of a test have their own minute.
+STALL_S = 3 * TEST_TIMEOUT_S + 20
 
 
 @dataclass(frozen=True)
@@ -82,25 +84,45 @@ def _pytest(
 ) -> dict[str, Outcome]:
     raw = trace.with_name(f"{trace.name}.jsonl")
     raw.unlink(missing_ok=True)
+    raw.with_suffix(".done").unlink(missing_ok=True)
     cache = trace.with_name(f"{trace.name}.cache")
-    shutil.rmtree(cache, ignore_errors=True)
     command = [
         str(python), "-m", "pytest", "-p", "suite_outcomes", "-o", f"cache_dir={cache}",
         "--continue-on-collection-errors", f"--timeout={TEST_TIMEOUT_S}", *arguments,
     ]  # fmt: skip
+    found: dict[str, Outcome] = {}
+    shutil.rmtree(cache, ignore_errors=True)
+    while _stalls(command, source, _environment(suite, port, raw), raw, trace):
+        # Why: psycopg's suite takes what a killed run left there for a crash, and refuses to go on.
+        shutil.rmtree(cache, ignore_errors=True)
+        before, found = len(found), read(raw)
+        if len(found) == before:
+            raise SuiteError(f"{trace.name} stalls before its first test")
+        # Why by hook and not by argument: there may be thousands.
+        raw.with_suffix(".done").write_text("\n".join(found))
+    return read(raw)
+
+
+def _stalls(
+    command: list[str], source: Path, environment: dict[str, str], raw: Path, trace: Path
+) -> bool:
+    """Run pytest; True: it had to be ended, because one test did not."""
     with trace.with_name(f"{trace.name}.log").open("ab") as out:
         process = subprocess.Popen(
-            command, cwd=source, env=_environment(suite, port, raw), stdout=out,
+            command, cwd=source, env=environment, stdout=out,
             stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT,
         )  # fmt: skip
+        began = time.time()
         try:
-            process.wait(RUN_TIMEOUT_S)
-        except subprocess.TimeoutExpired as late:
-            raise SuiteError(f"{trace.name} took longer than {RUN_TIMEOUT_S} s") from late
+            while process.poll() is None:
+                time.sleep(0.2)
+                heard = raw.stat().st_mtime if raw.exists() else began
+                if time.time() - max(began, heard) > STALL_S:
+                    return True
         finally:
             process.kill()
             process.wait()
-    return read(raw)
+    return False
 
 
 def _environment(suite: Suite, port: int, raw: Path) -> dict[str, str]:
@@ -115,6 +137,7 @@ def _environment(suite: Suite, port: int, raw: Path) -> dict[str, str]:
         # Why: ids of parametrized tests must be the same in every run.
         "PYTHONHASHSEED": "0",
         "SUITE_OUTCOMES": str(raw),
+        "SUITE_DONE": str(raw.with_suffix(".done")),
         **suite.variables(port),
     }
 

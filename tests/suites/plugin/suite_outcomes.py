@@ -12,6 +12,20 @@ _RANK = {"passed": 0, "skipped": 1, "failed": 2}
 _worst = {}
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out what an earlier pytest of this run has done, or has got stuck in."""
+    file = Path(os.environ["SUITE_DONE"])
+    if file.exists():
+        done = set(file.read_text(encoding="utf-8").split("\n"))
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in done])
+        items[:] = [item for item in items if item.nodeid not in done]
+
+
+def pytest_runtest_logstart(nodeid, location):
+    """What is said of a test that never ends, and taken back by a later line."""
+    _write(test=nodeid, outcome="failed", said="did not end")
+
+
 def pytest_runtest_logreport(report):
     """Keep the worst of set-up, call and tear-down; write it when the test is over."""
     outcome, said = report.outcome, ""
