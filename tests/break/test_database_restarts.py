@@ -80,14 +80,15 @@ class Load:
         except (Closed, OSError) as failure:
             self.disconnected.append(repr(failure))
 
-    def check(self, times: int = 1) -> None:
-        """What must hold after `times` outages."""
+    def check(self, times: int = 1, *, reopened: int = 0) -> None:
+        """What must hold after `times` outages; `reopened` servers may have been lost with a second one."""
         assert not self.disconnected, self.disconnected[:3]
         assert not self.wrong, self.wrong[:3]
         codes = {code for errors in self.errors.values() for code in errors}
         assert codes <= LOST, codes
         total = sum(len(errors) for errors in self.errors.values())
-        assert total <= SERVERS * times, f"{total} errors with {SERVERS} servers: {self.errors}"
+        most = SERVERS * times + reopened
+        assert total <= most, f"{total} errors with {SERVERS} servers: {self.errors}"
         assert all(len(errors) <= times for errors in self.errors.values()), self.errors
 
 
@@ -136,7 +137,9 @@ def test_crash_of_one_backend_restarts_all(
     with Load(maitred) as load:
         own_postgres.crash_backend(own_postgres.backends()[0])
         load.wait_for(CLIENTS * 3)
-    load.check()
+    # Why one: between the death of the backend and the moment at which PostgreSQL notices, the server that
+    # is opened in its place may be let in.
+    load.check(reopened=1)
 
 
 def test_waiters_get_the_real_cause_when_time_is_up(
