@@ -81,7 +81,7 @@ class Load:
             self.disconnected.append(repr(failure))
 
     def check(self, times: int = 1, *, reopened: int = 0) -> None:
-        """What must hold after `times` outages; `reopened` servers may have been lost with a second one."""
+        """What must hold after `times` outages, in which `reopened` servers more may be lost."""
         assert not self.disconnected, self.disconnected[:3]
         assert not self.wrong, self.wrong[:3]
         codes = {code for errors in self.errors.values() for code in errors}
@@ -137,8 +137,8 @@ def test_crash_of_one_backend_restarts_all(
     with Load(maitred) as load:
         own_postgres.crash_backend(own_postgres.backends()[0])
         load.wait_for(CLIENTS * 3)
-    # Why one: between the death of the backend and the moment at which PostgreSQL notices, the server that
-    # is opened in its place may be let in.
+    # Why one: until PostgreSQL notices that the backend has died, it may let in the server that is
+    # opened in its place.
     load.check(reopened=1)
 
 
