@@ -116,7 +116,7 @@ impl Relay {
     /// An order has arrived from `listeners` of some worker.
     pub(crate) fn hub_order(&mut self, key: &Arc<HubKey>, pool: &Arc<PoolShared>, order: Order) {
         if !self.hubs.contains_key(key) {
-            let Some(at) = self.pool_of_hub(pool) else { return };
+            let Some(at) = self.pool_of_key(&pool.key) else { return };
             let hub = Hub {
                 pool: at,
                 server: None,
@@ -163,14 +163,6 @@ impl Relay {
             }
         }
         self.work_hub(key);
-    }
-
-    /// The pool whose user the listening server of `pool`'s database logs in as, on this worker.
-    fn pool_of_hub(&mut self, pool: &Arc<PoolShared>) -> Option<PoolId> {
-        match self.pool_index.get(&pool.key).copied() {
-            Some(at) => Some(at),
-            None => self.routes.route_of_pool(&pool.key).map(|route| self.pool_for(route)),
-        }
     }
 
     /// Do what is to be done at a hub, as far as that goes now.

@@ -496,8 +496,6 @@ impl Relay {
             .min_by_key(|id| self.servers[*id].idle_since);
         match victim {
             Some(id) => {
-                let at = self.servers[id].pool;
-                self.take_idle(at, id);
                 self.lose_server(id, ServerEnd::Evicted);
                 if let Some(at) = self.pool_index.get(&asking.key).copied() {
                     self.want_server(at);
@@ -514,7 +512,6 @@ impl Relay {
         let idle = self.pools.iter().flat_map(|pool| pool.idle.iter().copied());
         let holders = idle.filter(|id| self.servers[*id].permit.holds(full));
         if let Some(id) = holders.min_by_key(|id| self.servers[*id].idle_since) {
-            self.take_idle(self.servers[id].pool, id);
             self.lose_server(id, ServerEnd::Evicted);
         }
     }
