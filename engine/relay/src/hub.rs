@@ -22,6 +22,7 @@ use crate::action::{Action, Mail, ServerEnd};
 use crate::answers::{Answer, Unit};
 use crate::budget::PoolShared;
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
+use crate::open::Purpose;
 use crate::server::State;
 use crate::Relay;
 
@@ -93,8 +94,8 @@ const BATCH: usize = 1000;
 #[derive(Debug)]
 pub struct Hub {
     pool: PoolId,
+    /// Being opened, or listening.
     server: Option<ServerId>,
-    is_open: bool,
     /// Which workers hear a channel. Enter and leave: `hub_order`.
     channels: HashMap<Channel, Vec<WorkerId>>,
     todo: VecDeque<Job>,
@@ -120,7 +121,6 @@ impl Relay {
             let hub = Hub {
                 pool: at,
                 server: None,
-                is_open: false,
                 channels: HashMap::new(),
                 todo: VecDeque::new(),
                 under_way: Vec::new(),
@@ -178,7 +178,7 @@ impl Relay {
             }
             return;
         };
-        if !hub.is_open {
+        if !matches!(self.servers[server].state, State::Listening(_)) {
             return;
         }
         let count = hub.todo.len().min(BATCH);
@@ -205,7 +205,6 @@ impl Relay {
     /// Its server has logged in.
     pub(crate) fn hub_opened(&mut self, key: &Arc<HubKey>) {
         if let Some(hub) = self.hubs.get_mut(key) {
-            hub.is_open = true;
             hub.failures = 0;
         }
         self.work_hub(key);
@@ -263,15 +262,13 @@ impl Relay {
     pub(crate) fn hub_lost(&mut self, key: &Arc<HubKey>, cause: &str) {
         let Some(hub) = self.hubs.get_mut(key) else { return };
         hub.server = None;
-        hub.is_open = false;
-        let jobs = std::mem::take(&mut hub.under_way);
-        hub.todo = jobs.into_iter().chain(std::mem::take(&mut hub.todo)).collect();
-        // What is still to be said or answered is so for those who have not been promised anything yet.
+        // Whoever has asked and not been answered asks again when it hears of this.
+        hub.under_way.clear();
+        hub.todo.clear();
         let mut promised: Vec<WorkerId> = hub.channels.values().flatten().copied().collect();
         promised.sort_unstable();
         promised.dedup();
         hub.channels.clear();
-        hub.todo.clear();
         hub.unused_since = self.now;
         let text = "terminating connection: the server that listens for it was lost";
         let complaint = Complaint::fatal(Code::Shutdown, text)
@@ -293,25 +290,26 @@ impl Relay {
             let settings = &self.pools[hub.pool.0 as usize].route.settings;
             if let Some(id) = hub.server {
                 let server = &self.servers[id];
-                let unused = if hub.channels.is_empty() && hub.todo.is_empty() && hub.is_open {
+                if !matches!(server.state, State::Listening(_)) {
+                    continue;
+                }
+                let unused = if hub.channels.is_empty() && hub.todo.is_empty() {
                     hub.unused_since.after_ms(settings.server_idle_timeout_ms)
                 } else {
                     Time::NEVER
                 };
-                let stuck = if hub.is_open && server.is_working() {
+                let stuck = if server.is_working() {
                     server.asked_at.after_ms(settings.login_timeout_ms)
                 } else {
                     Time::NEVER
                 };
-                let is_open = hub.is_open;
-                if is_open && unused <= now {
-                    self.lose_server(id, ServerEnd::IdleTimeout);
-                } else if is_open && stuck <= now {
-                    self.lose_server(id, ServerEnd::Doubt);
-                } else if let Some(reason) = is_open.then(|| self.reason_to_retire_hub(id)).flatten() {
-                    self.lose_server(id, reason);
-                } else {
-                    next = next.min(unused).min(stuck);
+                let reason = self
+                    .reason_to_retire_hub(id)
+                    .or((unused <= now).then_some(ServerEnd::IdleTimeout))
+                    .or((stuck <= now).then_some(ServerEnd::Doubt));
+                match reason {
+                    Some(reason) => self.lose_server(id, reason),
+                    None => next = next.min(unused).min(stuck),
                 }
             } else if !hub.todo.is_empty() {
                 next = next.min(hub.retry_at.max(now + 1));
@@ -367,7 +365,10 @@ impl State {
     pub(crate) fn hub(&self) -> Option<&Arc<HubKey>> {
         match self {
             State::Listening(key) => Some(key),
-            State::Opening(opening) => opening.hub.as_ref(),
+            State::Opening(opening) => match &opening.purpose {
+                Purpose::Hub(key) => Some(key),
+                Purpose::Pool | Purpose::Exclusive(_) => None,
+            },
             _ => None,
         }
     }
