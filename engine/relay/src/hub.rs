@@ -16,12 +16,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use maitred_wire::{Code, Complaint};
+use maitred_wire::Complaint;
 
 use crate::action::{Action, Mail, ServerEnd};
 use crate::answers::{Answer, Unit};
-use crate::budget::PoolShared;
+use crate::budget::{pause_after, PoolShared};
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
+use crate::loss::listening_lost;
 use crate::open::Purpose;
 use crate::server::State;
 use crate::Relay;
@@ -213,12 +214,13 @@ impl Relay {
     /// Its server could not be opened; those who wait keep their own servers meanwhile.
     pub(crate) fn hub_not_opened(&mut self, key: &Arc<HubKey>) {
         let now = self.now;
+        let dice = self.dice.roll(u64::MAX);
         let Some(hub) = self.hubs.get_mut(key) else { return };
         let settings = &self.pools[hub.pool.0 as usize].route.settings;
-        let pause = settings.login_retry_ms.max(1) << hub.failures.min(20);
-        hub.failures += 1;
+        let (first, most) = (settings.login_retry_ms, settings.login_retry_max_ms);
         hub.server = None;
-        hub.retry_at = now.after_ms(pause.min(settings.login_retry_max_ms.max(1)));
+        hub.retry_at = now.after_ms(pause_after(hub.failures, first, most, dice));
+        hub.failures = hub.failures.saturating_add(1);
     }
 
     /// The server has done what it was told.
@@ -270,10 +272,7 @@ impl Relay {
         promised.dedup();
         hub.channels.clear();
         hub.unused_since = self.now;
-        let text = "terminating connection: the server that listens for it was lost";
-        let complaint = Complaint::fatal(Code::Shutdown, text)
-            .detail(format!("{} at {}: {cause}", key.database, key.endpoint))
-            .hint("connect and LISTEN again, then look for what may have been missed");
+        let complaint = listening_lost().detail(format!("{} at {}: {cause}", key.database, key.endpoint));
         for to in promised {
             self.post(to, Mail::FromHub { key: Arc::clone(key), news: News::Lost(complaint.clone()) });
         }

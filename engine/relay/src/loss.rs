@@ -254,3 +254,9 @@ impl Relay {
         }
     }
 }
+
+/// What a client is told when the server that heard notifications for it is gone.
+pub(crate) fn listening_lost() -> Complaint {
+    Complaint::fatal(Code::Shutdown, "terminating connection: the server that listened for it was lost")
+        .hint("connect and LISTEN again, then look for what may have been missed")
+}
