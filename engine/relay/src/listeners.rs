@@ -24,6 +24,7 @@ use crate::answers::{Answer, Unit};
 use crate::client::State;
 use crate::hub::{Channel, HubKey, News, Notice, Order, Ticket};
 use crate::ids::{ClientId, PoolId, ServerId};
+use crate::loss::listening_lost;
 use crate::server;
 use crate::snapshot::{ListenMode, PoolMode};
 use crate::Relay;
@@ -310,9 +311,7 @@ impl Relay {
         let Some(subscription) = client.and_then(|client| client.subscription.as_mut()) else { return false };
         (subscription.along, subscription.is_stopping, subscription.is_again) = (false, false, false);
         if !subscription.coming.is_empty() {
-            let text = "terminating connection: the server that listened for it was lost";
-            let complaint = Complaint::fatal(Code::Shutdown, text).hint("connect and LISTEN again");
-            subscription.broken.get_or_insert((ClientEnd::ListeningLost, Box::new(complaint)));
+            subscription.broken.get_or_insert((ClientEnd::ListeningLost, Box::new(listening_lost())));
         }
         true
     }

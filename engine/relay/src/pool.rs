@@ -22,7 +22,7 @@ use crate::action::{Action, ClientEnd, Mail, ServerEnd};
 use crate::adjust;
 use crate::aftermath::Aftermath;
 use crate::answers::{Answer, Unit};
-use crate::budget::PoolShared;
+use crate::budget::{PoolKey, PoolShared};
 use crate::client;
 use crate::counters::PoolCounters;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
@@ -106,6 +106,14 @@ impl Relay {
             counters: PoolCounters::default(),
         });
         at
+    }
+
+    /// The pool of `key` on this worker, made if the configuration still has it.
+    pub(crate) fn pool_of_key(&mut self, key: &PoolKey) -> Option<PoolId> {
+        match self.pool_index.get(key).copied() {
+            Some(at) => Some(at),
+            None => self.routes.route_of_pool(key).map(|route| self.pool_for(route)),
+        }
     }
 
     /// Servers that are not free just now.
@@ -426,12 +434,6 @@ impl Relay {
         server.idle_since = now;
         let at = server.pool;
         self.pools[at.0 as usize].idle.push(id);
-        self.publish_share(at);
-    }
-
-    /// Take an idle server out of the pool's hands.
-    pub(crate) fn take_idle(&mut self, at: PoolId, id: ServerId) {
-        self.pools[at.0 as usize].idle.retain(|idle| *idle != id);
         self.publish_share(at);
     }
 

@@ -61,10 +61,7 @@ impl Relay {
     pub fn accept_parcel(&mut self, now: Time, mut server: Server) -> ServerId {
         self.now = now;
         let key = server.shared.key.clone();
-        let at = match self.pool_index.get(&key).copied() {
-            Some(at) => Some(at),
-            None => self.routes.route_of_pool(&key).map(|route| self.pool_for(route)),
-        };
+        let at = self.pool_of_key(&key);
         server.settings = self.settings.intern((*server.settings).clone());
         server.pool = at.unwrap_or_else(|| self.pool_of_orphans(&server));
         self.adopt(server)
