@@ -13,6 +13,7 @@ use maitred_relay::console::ConsoleAnswer;
 use maitred_relay::report::Report;
 use maitred_relay::route::{KnownUser, Routes};
 use maitred_relay::server::Server;
+use maitred_wire::handshake::ErrandOutcome;
 
 use crate::backend::Waker;
 use crate::tls::TlsSession;
@@ -33,7 +34,7 @@ pub enum WorkerMail {
     },
     Errand {
         patron: Patron,
-        salted: [u8; 32],
+        outcome: ErrandOutcome,
     },
     /// Where an endpoint is, that a server waits for.
     Resolved {

@@ -43,7 +43,7 @@ pub mod upkeep;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use maitred_wire::handshake::Errand;
+use maitred_wire::handshake::{Errand, ErrandOutcome};
 use maitred_wire::Dialect;
 use slotmap::{Key as _, SlotMap};
 
@@ -225,11 +225,11 @@ impl Relay {
     }
 
     /// Work done elsewhere is back.
-    pub fn errand_done(&mut self, now: Time, patron: Patron, salted: [u8; 32]) {
+    pub fn errand_done(&mut self, now: Time, patron: Patron, outcome: ErrandOutcome) {
         self.now = now;
         match patron {
-            Patron::Client(id) => self.client_errand_done(id, salted),
-            Patron::Server(id) => self.server_errand_done(id, salted),
+            Patron::Client(id) => self.client_errand_done(id, outcome),
+            Patron::Server(id) => self.server_errand_done(id, outcome),
         }
         self.settle();
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use maitred_wire::dialect::ServerHandshake;
-use maitred_wire::handshake::{LoginTo, ServerStep};
+use maitred_wire::handshake::{ErrandOutcome, LoginTo, ServerStep};
 use maitred_wire::{Code, Complaint};
 
 use crate::action::{Action, ClientEnd, Event, Mail, Patron, ServerEnd};
@@ -174,6 +174,7 @@ impl Relay {
             ask_tls: (mode >= SslMode::Prefer || pool.shared.wants_tls()) && !route.endpoint.tls.direct,
             tls_optional: mode == SslMode::Prefer,
             salted: pool.shared.salted(),
+            ..LoginTo::default()
         };
         let settings = &route.settings;
         let opening = Opening {
@@ -237,9 +238,9 @@ impl Relay {
         }
     }
 
-    pub(crate) fn server_errand_done(&mut self, id: ServerId, salted: [u8; 32]) {
+    pub(crate) fn server_errand_done(&mut self, id: ServerId, outcome: ErrandOutcome) {
         if let Some(State::Opening(opening)) = self.servers.get_mut(id).map(|server| &mut server.state) {
-            opening.handshake.errand_done(salted);
+            opening.handshake.errand_done(outcome);
             self.login_steps(id);
         }
     }

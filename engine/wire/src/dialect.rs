@@ -4,7 +4,7 @@
 //! Called by `relay`, which therefore never says which database it serves.
 
 use crate::effects::{Effects, Finding, Question, StatefulFunction};
-use crate::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep};
+use crate::handshake::{ClientStep, Credentials, ErrandOutcome, LoginTo, Method, ServerStep};
 use crate::postgres::{self, handshake_in, handshake_out, reply};
 use crate::{
     digest, CancelKey, ClientMessage, Complaint, Dialect, Fault, Notification, ServerMessage, Transaction,
@@ -455,8 +455,8 @@ impl ClientHandshake {
         either!(self, machine => machine.refuse(complaint));
     }
 
-    pub fn errand_done(&mut self, salted: [u8; 32]) {
-        either!(self, machine => machine.errand_done(salted));
+    pub fn errand_done(&mut self, outcome: ErrandOutcome) {
+        either!(self, machine => machine.errand_done(outcome));
     }
 
     /// Bytes that followed the login.
@@ -494,8 +494,8 @@ impl ServerHandshake {
         either!(self, machine => machine.bind_channel(certificate_hash));
     }
 
-    pub fn errand_done(&mut self, salted: [u8; 32]) {
-        either!(self, machine => machine.errand_done(salted));
+    pub fn errand_done(&mut self, outcome: ErrandOutcome) {
+        either!(self, machine => machine.errand_done(outcome));
     }
 
     /// Bytes that followed the login.

@@ -12,6 +12,7 @@ pub mod dialect;
 pub mod digest;
 pub mod effects;
 pub mod handshake;
+pub mod mysql;
 pub mod postgres;
 pub mod proxy_protocol;
 

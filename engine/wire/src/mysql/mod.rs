@@ -1,0 +1,12 @@
+//! The MySQL protocol, version 10 of the handshake, as MySQL and MariaDB speak it.
+//!
+//! Holds no neutral words: those are the crate's. Called through `dialect` alone.
+
+pub mod errors;
+pub mod frame;
+pub mod greeting;
+pub mod handshake_in;
+pub mod handshake_out;
+pub mod proof;
+pub mod spec;
+pub mod startup;
