@@ -4,9 +4,9 @@
 
 pub mod errors;
 pub mod frame;
-pub mod greeting;
-pub mod handshake_in;
-pub mod handshake_out;
-pub mod proof;
+pub mod intent;
+pub mod progress;
+pub mod reply;
+pub mod settings;
 pub mod spec;
-pub mod startup;
+pub mod statement;
