@@ -21,6 +21,7 @@ macro_rules! ask {
     ($dialect:expr, $($call:tt)+) => {
         match $dialect {
             Dialect::Postgres => postgres::$($call)+,
+            Dialect::Mysql => unreachable!("not merged yet"),
         }
     };
 }
@@ -66,6 +67,7 @@ impl Dialect {
                 let is_changed = fields.sqlstate == b"0A000" && fields.routine == b"RevalidateCachedQuery";
                 ServerError { sqlstate: fields.state(), message: fields.text(), is_fatal, is_changed }
             }
+            Dialect::Mysql => unreachable!("not merged yet"),
         }
     }
 
@@ -106,6 +108,7 @@ impl Dialect {
     pub fn shape(self, text: &[u8], out: &mut String, limit: usize) {
         let lexis = match self {
             Dialect::Postgres => digest::Lexis::Postgres,
+            Dialect::Mysql => unreachable!("not merged yet"),
         };
         digest::shape(lexis, text, out, limit);
     }
@@ -229,6 +232,7 @@ impl Dialect {
     pub fn naming_settings(self) -> &'static [&'static str] {
         match self {
             Dialect::Postgres => &["search_path", "role", "session_authorization"],
+            Dialect::Mysql => unreachable!("not merged yet"),
         }
     }
 
@@ -236,6 +240,7 @@ impl Dialect {
     pub fn encoding_setting(self) -> &'static str {
         match self {
             Dialect::Postgres => "client_encoding",
+            Dialect::Mysql => unreachable!("not merged yet"),
         }
     }
 
@@ -248,6 +253,7 @@ impl Dialect {
     pub fn reset_text(self) -> &'static str {
         match self {
             Dialect::Postgres => "DISCARD ALL",
+            Dialect::Mysql => unreachable!("not merged yet"),
         }
     }
 
@@ -255,6 +261,7 @@ impl Dialect {
     pub fn sequences_reset_text(self) -> &'static str {
         match self {
             Dialect::Postgres => "DISCARD SEQUENCES",
+            Dialect::Mysql => unreachable!("not merged yet"),
         }
     }
 
@@ -340,6 +347,7 @@ impl Dialect {
     pub fn client_handshake(self) -> ClientHandshake {
         match self {
             Dialect::Postgres => ClientHandshake::Postgres(handshake_in::HandshakeIn::new()),
+            Dialect::Mysql => unreachable!("not merged yet"),
         }
     }
 
@@ -347,6 +355,7 @@ impl Dialect {
     pub fn server_handshake(self, login: LoginTo) -> ServerHandshake {
         match self {
             Dialect::Postgres => ServerHandshake::Postgres(handshake_out::HandshakeOut::new(login)),
+            Dialect::Mysql => unreachable!("not merged yet"),
         }
     }
 

@@ -19,6 +19,7 @@ pub mod proxy_protocol;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     Postgres,
+    Mysql,
 }
 
 impl Dialect {
@@ -28,6 +29,7 @@ impl Dialect {
     pub fn application_protocol(self) -> Option<&'static [u8]> {
         match self {
             Dialect::Postgres => Some(b"postgresql"),
+            Dialect::Mysql => None,
         }
     }
 }
