@@ -69,6 +69,8 @@ pub struct ClientOpened {
     pub address: String,
     pub local_address: Arc<str>,
     pub is_tls: bool,
+    /// What its listener speaks.
+    pub dialect: Dialect,
 }
 
 /// One worker's multiplexer.

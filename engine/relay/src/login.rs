@@ -78,6 +78,14 @@ impl Relay {
         }
     }
 
+    /// Bytes that followed a request for TLS: of TLS already, where the dialect lets its clients go on unasked.
+    pub fn take_tls_bytes(&mut self, id: ClientId) -> Vec<u8> {
+        match self.clients.get_mut(id).map(|client| &mut client.state) {
+            Some(State::Login(login)) => login.handshake.take_rest(),
+            _ => Vec::new(),
+        }
+    }
+
     pub(crate) fn login_fed(&mut self, id: ClientId, bytes: &[u8]) {
         if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
             login.handshake.feed(bytes);
