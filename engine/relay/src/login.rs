@@ -348,7 +348,7 @@ impl Relay {
         client.state = State::Welcome(login);
         if let Some(replication) = startup.replication {
             let mut parameters = startup.parameters;
-            parameters.retain(|(name, _)| !self.dialect.is_identity(name));
+            parameters.retain(|(name, _)| !dialect.is_identity(name));
             let wish = Exclusive { client: id, replication, parameters };
             if let Err(complaint) = self.open_exclusive(at, wish) {
                 self.end_client(id, ClientEnd::LimitReached, Some(Complaint { fatal: true, ..complaint }));

@@ -103,20 +103,22 @@ impl Relay {
         client.asked_at = Time::NEVER;
         client.drop_rest();
         let is_heard_elsewhere = self.lose_source(id);
-        let dialect = self.dialect;
+        let dialect = server.dialect;
         let units =
             server.owed.iter().filter(|owed| owed.shown && matches!(owed.answer, Answer::Ready(_))).count();
         for _ in 0..units {
             self.count_error(id);
+            let voice = self.voice(id);
             self.say(id, |out| {
-                dialect.say_error(out, &complaint);
+                dialect.say_error(out, &complaint, voice);
                 dialect.say_ready(out, Transaction::None);
             });
         }
         if server.unsynced > 0 || server.skipping {
             if !server.skipping {
                 self.count_error(id);
-                self.say(id, |out| dialect.say_error(out, &complaint));
+                let voice = self.voice(id);
+                self.say(id, |out| dialect.say_error(out, &complaint, voice));
             }
             self.clients[id].state = ClientState::Skipping;
         } else if units == 0

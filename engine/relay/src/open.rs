@@ -178,14 +178,14 @@ impl Relay {
         };
         let settings = &route.settings;
         let opening = Opening {
-            handshake: self.dialect.server_handshake(login),
+            handshake: route.endpoint.dialect.server_handshake(login),
             started: now,
             deadline: now.after_ms(settings.connect_timeout_ms),
             settings: Settings::default(),
             purpose,
         };
         let server =
-            Server::opening(at, pool, opening, permit, self.dialect, Arc::clone(&self.no_settings), now);
+            Server::opening(at, pool, opening, permit, route.endpoint.dialect, Arc::clone(&self.no_settings), now);
         let endpoint = Arc::clone(&route.endpoint);
         let timeout_ms = settings.connect_timeout_ms;
         let id = self.servers.insert(server);

@@ -283,9 +283,11 @@ impl Relay {
         let changes = adjust::plan(dialect, &server.settings, &wanted);
         let is_due = !changes.is_empty();
         if is_due {
-            dialect.write_settings(&mut server.output, &changes);
-            server.adjusting += 1;
-            server.owe(Answer::Ready(Unit::Query), false, now);
+            let requests = dialect.write_settings(&mut server.output, &changes);
+            server.adjusting += requests;
+            for _ in 0..requests {
+                server.owe(Answer::Ready(Unit::Query), false, now);
+            }
             server.statements.unnamed = None;
         }
         self.servers[server_id].settings = wanted;
@@ -301,7 +303,7 @@ impl Relay {
         error: ServerError,
     ) -> Aftermath {
         let time_out = self.servers.get_mut(id).and_then(|server| server.time_out.take());
-        if error.is_cancelled() {
+        if error.is_cancelled {
             // Why: the cancel was meant for the client's request, which has not begun yet.
             let own = || Box::new(Complaint::error(Code::Cancelled, error.message));
             if let Some(server) = self.servers.get_mut(id) {
@@ -310,6 +312,7 @@ impl Relay {
         } else if let Some(client) = client {
             let complaint = Complaint {
                 sqlstate: Some(error.sqlstate),
+                number: error.number,
                 ..Complaint::fatal(Code::Unsupported, error.message)
                     .hint("the client's startup parameters or settings are not accepted by the database")
             };

@@ -137,8 +137,8 @@ impl Relay {
     /// Spec: RESET returns to what the session began with, its startup packet included. The server's
     /// session began with nothing, so its reports are not the client's to hear.
     fn bring_back_own_settings(&mut self, id: ClientId) {
-        let dialect = self.dialect;
         let Some(client) = self.clients.get_mut(id) else { return };
+        let dialect = client.dialect;
         let fresh = self.pools[client.pool.0 as usize].shared.welcome();
         let (was, own) = (Arc::clone(&client.settings), Arc::clone(&client.own_settings));
         client.settings = Arc::clone(&own);

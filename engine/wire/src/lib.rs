@@ -118,6 +118,13 @@ pub struct ClientMessage {
     pub total: usize,
 }
 
+impl ClientMessage {
+    /// Is it as long as a packet can be, so that the next continues it (MySQL)?
+    pub fn goes_on(self) -> bool {
+        self.total == mysql::frame::HEADER + mysql::frame::FULL
+    }
+}
+
 /// Transaction state that a server reports when it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Transaction {

@@ -157,6 +157,16 @@ pub fn write(out: &mut Vec<u8>, command: u8, body: &[u8]) {
     });
 }
 
+/// Have a server begin a new session in the same connection, and tell what changes in it. Returns how many
+/// requests that is.
+///
+/// Spec: "COM_RESET_CONNECTION"; the schema stays, and all else is as at a login.
+pub fn write_renewal(out: &mut Vec<u8>) -> u8 {
+    write(out, command::RESET_CONNECTION, &[]);
+    write(out, command::QUERY, super::handshake_out::SETUP.as_bytes());
+    2
+}
+
 /// What a server says of a statement that it has prepared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prepared {
