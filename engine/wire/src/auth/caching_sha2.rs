@@ -77,7 +77,8 @@ impl Verifier {
         let (rounds, rest) = rest.split_at_checked(3)?;
         let rest = rest.strip_prefix(b"$")?;
         let (salt, hash) = rest.split_at_checked(SALT_BYTES)?;
-        let rounds = rounds.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))?;
+        let rounds =
+            rounds.iter().try_fold(0, |sum, digit| Some(sum * 16 + char::from(*digit).to_digit(16)?))?;
         let hash = sha256_crypt::decode(hash)?;
         (rounds > 0).then(|| Self { rounds: rounds * 1000, salt: salt.to_vec(), hash })
     }
@@ -140,7 +141,9 @@ mod tests {
         assert_eq!(Verifier::parse(&format!("0x{hex}")), Some(made.clone()));
         assert!(made.is_hash(&sha256_crypt::hash(b"secret", &made.salt, 5000)));
         assert!(!made.is_hash(&sha256_crypt::hash(b"Secret", &made.salt, 5000)));
-        for broken in [&text[1..], &text[..69], &text.replace("005", "000"), &text.replace("005", "00g"), "0x2", ""] {
+        for broken in
+            [&text[1..], &text[..69], &text.replace("005", "000"), &text.replace("005", "00g"), "0x2", ""]
+        {
             assert_eq!(Verifier::parse(broken), None, "{broken:?}");
         }
     }

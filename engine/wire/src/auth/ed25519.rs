@@ -37,7 +37,8 @@ pub fn answer(password: &[u8], nonce: &[u8]) -> [u8; 64] {
 
 /// Whether a client's answer to `nonce` proves the password behind `public_key`.
 pub fn is_answer(public_key: &[u8; 32], nonce: &[u8], given: &[u8]) -> bool {
-    let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(public_key), Signature::from_slice(given)) else {
+    let (Ok(key), Ok(signature)) = (VerifyingKey::from_bytes(public_key), Signature::from_slice(given))
+    else {
         return false;
     };
     key.verify(nonce, &signature).is_ok()

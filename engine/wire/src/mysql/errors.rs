@@ -152,7 +152,10 @@ mod tests {
         write(&mut out, 0, &Complaint::fatal(Code::TooManyConnections, "Too many connections"), 0);
         assert_eq!(out, b"\x17\0\0\0\xff\x10\x04Too many connections");
         let fields = read(&out[4..]);
-        assert_eq!((fields.number, &fields.state, fields.message), (1040, b"HY000", &b"Too many connections"[..]));
+        assert_eq!(
+            (fields.number, &fields.state, fields.message),
+            (1040, b"HY000", &b"Too many connections"[..])
+        );
         assert_eq!(read(b"").number, 1105);
         assert_eq!(read(b"\xff\x10\x04#080").message, b"#080");
     }
