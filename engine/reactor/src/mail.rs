@@ -13,6 +13,7 @@ use maitred_relay::console::ConsoleAnswer;
 use maitred_relay::report::Report;
 use maitred_relay::route::{KnownUser, Routes};
 use maitred_relay::server::Server;
+use maitred_wire::handshake::ErrandOutcome;
 use maitred_wire::Dialect;
 
 use crate::backend::Waker;
@@ -34,7 +35,7 @@ pub enum WorkerMail {
     },
     Errand {
         patron: Patron,
-        salted: [u8; 32],
+        outcome: ErrandOutcome,
     },
     /// Where an endpoint is, that a server waits for.
     Resolved {

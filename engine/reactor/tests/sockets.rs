@@ -237,7 +237,7 @@ fn errands_are_run_elsewhere_and_delivered() {
     let errand =
         Errand::SaltPassword { password: "secret".to_owned(), salt: b"salt".to_vec(), iterations: 4096 };
     let expected = errand.run();
-    assert_eq!(outcome(&errands, Job::Handshake(errand)), Outcome::Salted(expected));
+    assert_eq!(outcome(&errands, Job::Handshake(errand)), Outcome::Handshake(expected));
 }
 
 #[test]

@@ -262,7 +262,12 @@ pub fn known_user(user: &User) -> Result<KnownUser, String> {
         None => None,
     };
     Ok(KnownUser {
-        credentials: Credentials { plain: user.plain.clone(), md5: user.md5.clone(), scram },
+        credentials: Credentials {
+            plain: user.plain.clone(),
+            md5: user.md5.clone(),
+            scram,
+            ..Credentials::default()
+        },
         overrides: user.pool.clone(),
         max_clients: user.max_clients,
         max_servers: user.max_servers,

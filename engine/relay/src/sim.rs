@@ -103,7 +103,6 @@ impl World {
         let desk = |worker| Desk {
             relay: Relay::new(
                 WorkerId(worker as u16),
-                Dialect::Postgres,
                 Arc::clone(&shared),
                 Arc::clone(&routes),
             ),

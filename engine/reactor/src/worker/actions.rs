@@ -104,8 +104,8 @@ impl Worker {
     fn run_errand(&mut self, now: Time, patron: Patron, errand: handshake::Errand) {
         let own = self.peers[usize::from(self.id.0)].clone();
         let deliver = Box::new(move |outcome| {
-            if let Outcome::Salted(salted) = outcome {
-                own.send(WorkerMail::Errand { patron, salted });
+            if let Outcome::Handshake(outcome) = outcome {
+                own.send(WorkerMail::Errand { patron, outcome });
             }
         });
         if let Err(busy) = self.errands.submit(Job::Handshake(errand), deliver) {
