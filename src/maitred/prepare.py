@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from maitred import greeting
 from maitred.auth.store import Directory, Verifiers, gather
 from maitred.config import load, snapshot
 from maitred.config.load import Layer
+from maitred.health import greeting
 from maitred.model import Config
 
 

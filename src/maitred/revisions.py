@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import Protocol
 
-from maitred import greeting, log
+from maitred import log
 from maitred.auth.store import Verifiers
 from maitred.config import diff
 from maitred.config.load import Layer
@@ -18,6 +18,7 @@ from maitred.config.schema import SETTINGS
 from maitred.config.setting import Kind, Scope
 from maitred.config.units import count
 from maitred.errors import ConfigInvalid, ConsoleUnknown, EngineRefused
+from maitred.health import greeting
 from maitred.model import Config
 from maitred.prepare import Prepared, Source, prepare
 

@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from maitred import greeting
 from maitred.config import load
 from maitred.config.load import Layer
-from maitred.greeting import NoGreeting, learn, read_version
+from maitred.health import greeting
+from maitred.health.greeting import NoGreeting, learn, read_version
 from maitred.model import Config
 
 

@@ -68,13 +68,14 @@ def recognise(text: str) -> Stored:
 
 
 def _sha2(text: str) -> str:
+    plain = text
     if text.startswith("0x"):
         try:
             # Why latin-1: the salt is bytes, of which each must become one character.
-            text = bytes.fromhex(text[2:]).decode("latin-1")
+            plain = bytes.fromhex(text[2:]).decode("latin-1")
         except ValueError:
             raise BadStored("is a caching_sha2_password hash whose hex is damaged") from None
-    if not _SHA2.fullmatch(text):
+    if not _SHA2.fullmatch(plain):
         raise BadStored(
             "is not a caching_sha2_password hash of the form $A$005$ and 63 characters; copy it"
             " from SHOW CREATE USER after SET print_identified_with_as_hex = ON, as 0x244124…"
