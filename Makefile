@@ -47,6 +47,7 @@ $(STATE)/venv:
 	touch $@
 
 $(STATE)/dev: $(LOCK) | $(STATE)/venv
+	@command -v mariadb_config >/dev/null && command -v pkg-config >/dev/null || { echo "the tests' MySQL drivers need a client library: on Debian, apt-get install libmariadb-dev pkg-config python3-dev" >&2; exit 1; }
 	$(BIN)/pip install --quiet -r $(LOCK)
 	touch $@
 

@@ -26,6 +26,7 @@ pytest_plugins = [
     "fix_wire",
     "fix_postgres",
     "fix_certificates",
+    "fix_mariadb",
     "fix_network",
     "fix_maitred",
     "fix_crowd",
@@ -55,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
-        "live: needs a running PostgreSQL (started by the tests themselves)",
+        "live: needs running databases (started by the tests themselves)",
         "break_: cuts networks and kills servers",
         "slow: takes long; in live and break left out unless --run-slow is given",
         "servers(least): how many servers a scenario played on both sides needs at least",
@@ -102,10 +103,11 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     import fix_maitred
+    import fix_mariadb
     import fix_postgres
 
     return [
         f"engine: {fix_maitred.engine_build()}",
         f"back ends: {', '.join(fix_maitred.backends(config))}; kernel {platform.release()}",
-        f"database: {fix_postgres.version()}",
+        f"databases: {fix_postgres.version()}; {fix_mariadb.version()}",
     ]
