@@ -27,6 +27,7 @@ pytest_plugins = [
     "fix_postgres",
     "fix_certificates",
     "fix_mariadb",
+    "fix_mysql",
     "fix_network",
     "fix_maitred",
     "fix_crowd",
@@ -104,10 +105,12 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_report_header(config: pytest.Config) -> list[str]:
     import fix_maitred
     import fix_mariadb
+    import fix_mysql
     import fix_postgres
 
     return [
         f"engine: {fix_maitred.engine_build()}",
         f"back ends: {', '.join(fix_maitred.backends(config))}; kernel {platform.release()}",
         f"databases: {fix_postgres.version()}; {fix_mariadb.version()}",
+        f"MySQL: {fix_mysql.version()}",
     ]

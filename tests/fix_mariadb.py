@@ -37,13 +37,6 @@ USERS = {
     "replicator": f"identified via mysql_native_password using password('{PASSWORD}')",
 }
 DATABASES = ("shop", "warehouse", "served")
-GRANTS = [f"grant all on {name}.* to {user}@'%'" for name in DATABASES
-          for user in USERS if user not in ("reader", "replicator")] + [
-    # Why reload and process: FLUSH TABLES WITH READ LOCK, BACKUP LOCK, and to see all threads.
-    "grant reload, process, binlog monitor on *.* to app@'%'",
-    "grant select on shop.* to reader@'%'",
-    "grant replication slave, binlog monitor on *.* to replicator@'%'",
-]  # fmt: skip
 
 
 def program(name: str) -> str:
@@ -88,39 +81,74 @@ class MariaDB:
     def create(self) -> MariaDB:
         """A copy of the installed template; leaves it running."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(_template(), self.folder, dirs_exist_ok=True)
+        shutil.copytree(_template(type(self)), self.folder, dirs_exist_ok=True)
         self.start()
         return self
 
     def install(self) -> None:
-        """mariadb-install-db, certificates, users and databases; leaves it stopped."""
+        """A data folder, certificates, users and databases; leaves it stopped."""
         self.folder.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [program("mariadb-install-db"), "--no-defaults", f"--datadir={self.data}",
-             "--auth-root-authentication-method=normal", "--skip-test-db",
-             "--innodb-log-file-size=4M", "--innodb-data-file-path=ibdata1:2M:autoextend",
-             *_as_root()],
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
+            [*self.initialize(), *_as_root()], check=False, capture_output=True, text=True
+        )
         if done.returncode:
-            raise RuntimeError(f"mariadb-install-db failed:\n{done.stdout}\n{done.stderr}")
+            raise RuntimeError(f"the data folder was not made:\n{done.stdout}\n{done.stderr}")
         signer = Authority(self.folder / "tls", "authority")
         signer.server("server")
         signer.issue("app_x509", stem="client")
-        self.start()
+        # Why: root may come over TCP, where no name is resolved.
+        first = self.folder / "first.sql"
+        first.write_text(
+            "create user if not exists root@'127.0.0.1';\n"
+            "grant all on *.* to root@'127.0.0.1' with grant option;\n"
+        )
+        self.start(**{"init-file": first})
         with self.connect("root", None, password="") as admin, admin.cursor() as cursor:
-            cursor.execute("install soname 'auth_ed25519'")
-            for name in DATABASES:
-                cursor.execute(f"create database {name}")
-            for user, login in USERS.items():
-                cursor.execute(f"create user {user}@'%' {login}")
-            for grant in GRANTS:
-                cursor.execute(grant)
+            for statement in [*self.plugins(), *self.accounts()]:
+                cursor.execute(statement)
         self.stop()
+        first.unlink()
 
-    def start(self) -> None:
-        """Start and wait until it accepts connections."""
-        chosen = {
+    def initialize(self) -> list[str]:
+        """The command that makes the data folder."""
+        return [program("mariadb-install-db"), "--no-defaults", f"--datadir={self.data}",
+                "--auth-root-authentication-method=normal", "--skip-test-db",
+                "--innodb-log-file-size=4M",
+                "--innodb-data-file-path=ibdata1:2M:autoextend"]  # fmt: skip
+
+    def plugins(self) -> list[str]:
+        """The statements that load what the server does not bring by itself."""
+        return ["install soname 'auth_ed25519'"]
+
+    def accounts(self) -> list[str]:
+        """The statements that make users and databases."""
+        made = [f"create database {name}" for name in DATABASES]
+        for user, login in self.users().items():
+            made.append(f"create user {user}@'%' {login}")
+            if user not in ("reader", "replicator"):
+                made += [f"grant all on {name}.* to {user}@'%'" for name in DATABASES]
+        return made + self.grants()
+
+    def users(self) -> dict[str, str]:
+        """How each user logs in."""
+        return USERS
+
+    def grants(self) -> list[str]:
+        """Rights beyond the databases."""
+        return [
+            # Why: FLUSH TABLES WITH READ LOCK, BACKUP LOCK, and to see all threads.
+            "grant reload, process, binlog monitor on *.* to app@'%'",
+            "grant select on shop.* to reader@'%'",
+            "grant replication slave, binlog monitor on *.* to replicator@'%'",
+        ]
+
+    def command(self) -> list[str]:
+        """How the server is started."""
+        return [program("mariadbd")]
+
+    def options(self) -> dict[str, Any]:
+        """Its settings by their names on the command line; None for a flag."""
+        return {
             "datadir": self.data,
             "port": self.port,
             "bind-address": "127.0.0.1",
@@ -145,22 +173,26 @@ class MariaDB:
             "ssl-ca": self.authority,
             "ssl-cert": self.folder / "tls" / "server.crt",
             "ssl-key": self.folder / "tls" / "server.key",
-        } | self.settings
+        }
+
+    def start(self, **once: Any) -> None:
+        """Start and wait until it accepts connections; `once` are settings for this time."""
+        chosen = self.options() | self.settings | once
         told = [f"--{name}" if value is None else f"--{name}={value}"
                 for name, value in chosen.items()]  # fmt: skip
         self.process = start_bound(
-            [program("mariadbd"), "--no-defaults", *told, *_as_root()],
+            [*self.command(), "--no-defaults", *told, *_as_root()],
             log=self.log, cwd=self.folder,
         )  # fmt: skip
         try:
             eventually(self.is_ready)
         except AssertionError as late:
-            raise AssertionError(f"MariaDB did not start:\n{self.log.read_text()}") from late
+            raise AssertionError(f"it did not start:\n{self.log.read_text()}") from late
 
     def is_ready(self) -> bool:
         assert self.process is not None
         if self.process.poll() is not None:
-            raise RuntimeError(f"MariaDB ended:\n{self.log.read_text()}")
+            raise RuntimeError(f"it ended:\n{self.log.read_text()}")
         try:
             self.connect("root", None, password="").close()
         except pymysql.err.OperationalError:
@@ -233,22 +265,28 @@ def _as_root() -> list[str]:
     return ["--user=root"] if os.geteuid() == 0 else []
 
 
-_INSTALLED: list[Path] = []
+_INSTALLED: dict[type[MariaDB], Path] = {}
 
 
-def _template() -> Path:
+def _template(kind: type[MariaDB]) -> Path:
     """The folder of an installed server that is copied for each one started; made once a run."""
-    if not _INSTALLED:
-        made = MariaDB(temporary_folder(), free_port())
+    if kind not in _INSTALLED:
+        made = kind(temporary_folder(), free_port())
         try:
             made.install()
         except BaseException:
             remove_mariadb(made)
             raise
-        for stale in [*made.folder.glob("binlog*"), made.log, made.folder / "pid"]:
-            stale.unlink(missing_ok=True)
-        _INSTALLED.append(made.folder)
-    return _INSTALLED[0]
+        stale = [
+            *made.folder.glob("binlog*"),
+            made.log,
+            made.folder / "pid",
+            made.data / "auto.cnf",
+        ]
+        for each in stale:
+            each.unlink(missing_ok=True)
+        _INSTALLED[kind] = made.folder
+    return _INSTALLED[kind]
 
 
 def version() -> str:
@@ -280,8 +318,9 @@ def remove_mariadb(server: MariaDB) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _installed() -> Iterator[None]:
     yield
-    while _INSTALLED:
-        shutil.rmtree(_INSTALLED.pop(), ignore_errors=True)
+    for folder in _INSTALLED.values():
+        shutil.rmtree(folder, ignore_errors=True)
+    _INSTALLED.clear()
 
 
 @pytest.fixture(scope="session")
