@@ -32,6 +32,11 @@ pytest_plugins = [
     "fix_maitred",
     "fix_crowd",
     "fix_parity",
+    "fix_mysql_packets",
+    "fix_mysql_stream",
+    "fix_mysql_wire",
+    "fix_mysql_front",
+    "fix_mysql_parity",
 ]
 
 # Why: a hung test must not hang the run; nothing else depends on this figure.
@@ -62,6 +67,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "slow: takes long; in live and break left out unless --run-slow is given",
         "servers(least): how many servers a scenario played on both sides needs at least",
         "deadline(seconds): after how long a test counts as hung",
+        "flavour(names): the databases that this MySQL test is for, mariadb or mysql",
         "one_backend: what it tests lies above the reactor; every back end with --run-slow",
     ):
         config.addinivalue_line("markers", line)
