@@ -83,13 +83,13 @@ class MysqlSide:
         stranger = self._opened.enter_context(MysqlWire(self.address))
         stranger.login("app", self.database, collation=8)
         # Why settings that nobody has: else it would be lent a server that has them already.
+        isolation = (
+            "tx_isolation" if "MariaDB" in stranger.greeting.version else "transaction_isolation"
+        )
         stranger.run(
             f"set sql_mode = 'ANSI,NO_BACKSLASH_ESCAPES', time_zone = '+09:0{number % 10}', "
             f"group_concat_max_len = {number}, @stranger = 'here', @x = {number}, "
-            "character_set_results = 'latin1', autocommit = 1, "
-            "transaction_isolation = 'SERIALIZABLE'".replace(
-                "transaction_isolation", _isolation(stranger)
-            ),
+            f"character_set_results = 'latin1', {isolation} = 'SERIALIZABLE'",
             f"use {ELSEWHERE}",
             "create table if not exists strangers (n int auto_increment primary key, t tinyint)",
             f"insert ignore into strangers values ({number * 1000}, {number})",
@@ -97,10 +97,6 @@ class MysqlSide:
             "select sql_calc_found_rows n from strangers limit 0",
         )
         return stranger
-
-
-def _isolation(client: MysqlWire) -> str:
-    return "tx_isolation" if "MariaDB" in client.greeting.version else "transaction_isolation"
 
 
 def _leave(stranger: MysqlWire) -> None:
@@ -125,7 +121,7 @@ class MysqlParity:
 
     def proxied(self) -> MysqlSide:
         if self.maitred is None:
-            return self.direct()
+            return MysqlSide(("127.0.0.1", self.endpoint.port), size=self.size)
         return MysqlSide(self.maitred.mysql_address, f"pool_of_{self.size}", self.size)
 
     def check(self, scenario: MysqlScenario) -> Any:
