@@ -9,7 +9,7 @@ use maitred_wire::auth::scram::{self, Verifier};
 use maitred_wire::auth::scram_client::{Binding, ClientExchange};
 use maitred_wire::auth::scram_server::ServerExchange;
 use maitred_wire::digest::{digest, shape, Lexis};
-use maitred_wire::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep};
+use maitred_wire::handshake::{ClientStep, Credentials, ErrandOutcome, LoginTo, Method, ServerStep};
 use maitred_wire::postgres::handshake_in::HandshakeIn;
 use maitred_wire::postgres::handshake_out::HandshakeOut;
 use maitred_wire::postgres::{frame, intent, progress, reply, spec, startup, statement};
@@ -159,7 +159,7 @@ pub fn handshake_in(data: &[u8]) {
                     machine.demand(method, known.as_ref(), &[5; 32], binding.clone());
                 }
                 // Why: the true work is slow and its result never fits here.
-                ClientStep::Errand(_) => machine.errand_done([0; 32]),
+                ClientStep::Errand(_) => machine.errand_done(ErrandOutcome::Salted([0; 32])),
                 ClientStep::LoggedIn => panic!("logged in without the password"),
                 ClientStep::Cancel(_) | ClientStep::Failed(_) => is_over = true,
                 ClientStep::NeedMore => {}
@@ -196,7 +196,7 @@ pub fn handshake_out(data: &[u8]) {
             assert!(!is_over, "a step after the last: {step:?}");
             match step {
                 ServerStep::StartTls => machine.tls_started(),
-                ServerStep::Errand(_) => machine.errand_done([0; 32]),
+                ServerStep::Errand(_) => machine.errand_done(ErrandOutcome::Salted([0; 32])),
                 ServerStep::Setting { .. } => settings += 1,
                 ServerStep::Ready => {
                     let mechanism = scram::MECHANISM.as_bytes();

@@ -129,6 +129,7 @@ impl Engine {
             for socket in sockets {
                 let facts = ListenerFacts {
                     address: socket.address.as_str().into(),
+                    dialect: listener.dialect,
                     proxy_protocol: listener.proxy_protocol,
                     is_unix: socket.address.starts_with('/'),
                 };

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{bounded, Receiver, Sender};
-use maitred_wire::handshake::Errand;
+use maitred_wire::handshake::{Errand, ErrandOutcome};
 
 /// What is asked.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub enum Job {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Of `Job::Handshake`.
-    Salted([u8; 32]),
+    Handshake(ErrandOutcome),
     /// Of `Job::Resolve`: at least one address, or the reason in words.
     Resolved(Result<Vec<SocketAddr>, String>),
 }
@@ -76,7 +76,7 @@ impl Errands {
         let (resolving, resolving_jobs) = bounded::<(String, u16, Deliver)>(QUEUE);
         let names = Arc::new(Names::default());
         for _ in 0..SALTERS {
-            spawn(&salting_jobs, |(errand, deliver)| deliver(Outcome::Salted(errand.run())))?;
+            spawn(&salting_jobs, |(errand, deliver)| deliver(Outcome::Handshake(errand.run())))?;
         }
         for _ in 0..RESOLVERS {
             let names = Arc::clone(&names);

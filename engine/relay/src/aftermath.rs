@@ -44,7 +44,7 @@ impl Relay {
         let at_fault = server.owed.front().map(|owed| owed.answer);
         let is_own = server.owed.front().is_some_and(|owed| !owed.shown);
         if is_own && server.is_questioned() {
-            if error.is_cancelled() {
+            if error.is_cancelled {
                 server.note_cancelled_question();
                 server.settle_failure();
             } else {
@@ -65,7 +65,7 @@ impl Relay {
             let knows_columns = client
                 .and_then(|client| self.clients.get(client)?.statements.as_ref())
                 .is_some_and(|statements| statements.described.contains(&key));
-            if self.heal(id, key, error.is_missing() || !knows_columns) {
+            if self.heal(id, key, error.is_missing || !knows_columns) {
                 return (false, Aftermath::None);
             }
         }
@@ -77,7 +77,7 @@ impl Relay {
         let mut shown = skipped.shown;
         let own_words = match at_fault {
             Some(Answer::Refused) => refusal,
-            _ if error.is_cancelled() => server.time_out.take(),
+            _ if error.is_cancelled => server.time_out.take(),
             _ => None,
         };
         if own_words.is_some() {
@@ -85,7 +85,8 @@ impl Relay {
             let complaint = own_words;
             let dialect = server.dialect;
             if let (Some(client), Some(complaint)) = (client, complaint) {
-                self.say(client, |out| dialect.say_error(out, &complaint));
+                let voice = self.voice(client);
+                self.say(client, |out| dialect.say_error(out, &complaint, voice));
             }
         }
         if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {

@@ -23,7 +23,7 @@ impl Relay {
         let Some(mut client) = self.clients.remove(id) else { return };
         let mut last_words = std::mem::take(&mut client.output);
         if let Some(complaint) = complaint {
-            self.dialect.say_error(&mut last_words, &complaint);
+            client.dialect.say_error(&mut last_words, &complaint, client.voice());
         }
         match client.state {
             State::Waiting { .. } => {

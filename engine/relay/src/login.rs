@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use maitred_wire::dialect::ClientHandshake;
-use maitred_wire::handshake::{ClientStep, Method, Startup};
+use maitred_wire::handshake::{ClientStep, ErrandOutcome, Method, Startup};
 use maitred_wire::{Code, Complaint, Transaction};
 
 use crate::action::{Action, ClientEnd, Event, Patron};
@@ -78,6 +78,14 @@ impl Relay {
         }
     }
 
+    /// Bytes that followed a request for TLS: of TLS already, where the dialect lets its clients go on unasked.
+    pub fn take_tls_bytes(&mut self, id: ClientId) -> Vec<u8> {
+        match self.clients.get_mut(id).map(|client| &mut client.state) {
+            Some(State::Login(login)) => login.handshake.take_rest(),
+            _ => Vec::new(),
+        }
+    }
+
     pub(crate) fn login_fed(&mut self, id: ClientId, bytes: &[u8]) {
         if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
             login.handshake.feed(bytes);
@@ -85,10 +93,10 @@ impl Relay {
         }
     }
 
-    pub(crate) fn client_errand_done(&mut self, id: ClientId, salted: [u8; 32]) {
+    pub(crate) fn client_errand_done(&mut self, id: ClientId, outcome: ErrandOutcome) {
         if let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) {
             login.turn = None;
-            login.handshake.errand_done(salted);
+            login.handshake.errand_done(outcome);
             self.client_login_steps(id);
         }
         self.give_login_turns();
@@ -340,7 +348,7 @@ impl Relay {
         client.state = State::Welcome(login);
         if let Some(replication) = startup.replication {
             let mut parameters = startup.parameters;
-            parameters.retain(|(name, _)| !self.dialect.is_identity(name));
+            parameters.retain(|(name, _)| !dialect.is_identity(name));
             let wish = Exclusive { client: id, replication, parameters };
             if let Err(complaint) = self.open_exclusive(at, wish) {
                 self.end_client(id, ClientEnd::LimitReached, Some(Complaint { fatal: true, ..complaint }));

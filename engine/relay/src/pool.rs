@@ -22,7 +22,7 @@ use crate::action::{Action, ClientEnd, Mail, ServerEnd};
 use crate::adjust;
 use crate::aftermath::Aftermath;
 use crate::answers::{Answer, Unit};
-use crate::budget::PoolShared;
+use crate::budget::{PoolKey, PoolShared};
 use crate::client;
 use crate::counters::PoolCounters;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
@@ -106,6 +106,14 @@ impl Relay {
             counters: PoolCounters::default(),
         });
         at
+    }
+
+    /// The pool of `key` on this worker, made if the configuration still has it.
+    pub(crate) fn pool_of_key(&mut self, key: &PoolKey) -> Option<PoolId> {
+        match self.pool_index.get(key).copied() {
+            Some(at) => Some(at),
+            None => self.routes.route_of_pool(key).map(|route| self.pool_for(route)),
+        }
     }
 
     /// Servers that are not free just now.
@@ -275,9 +283,11 @@ impl Relay {
         let changes = adjust::plan(dialect, &server.settings, &wanted);
         let is_due = !changes.is_empty();
         if is_due {
-            dialect.write_settings(&mut server.output, &changes);
-            server.adjusting += 1;
-            server.owe(Answer::Ready(Unit::Query), false, now);
+            let requests = dialect.write_settings(&mut server.output, &changes);
+            server.adjusting += requests;
+            for _ in 0..requests {
+                server.owe(Answer::Ready(Unit::Query), false, now);
+            }
             server.statements.unnamed = None;
         }
         self.servers[server_id].settings = wanted;
@@ -293,7 +303,7 @@ impl Relay {
         error: ServerError,
     ) -> Aftermath {
         let time_out = self.servers.get_mut(id).and_then(|server| server.time_out.take());
-        if error.is_cancelled() {
+        if error.is_cancelled {
             // Why: the cancel was meant for the client's request, which has not begun yet.
             let own = || Box::new(Complaint::error(Code::Cancelled, error.message));
             if let Some(server) = self.servers.get_mut(id) {
@@ -302,6 +312,7 @@ impl Relay {
         } else if let Some(client) = client {
             let complaint = Complaint {
                 sqlstate: Some(error.sqlstate),
+                number: error.number,
                 ..Complaint::fatal(Code::Unsupported, error.message)
                     .hint("the client's startup parameters or settings are not accepted by the database")
             };
@@ -426,12 +437,6 @@ impl Relay {
         server.idle_since = now;
         let at = server.pool;
         self.pools[at.0 as usize].idle.push(id);
-        self.publish_share(at);
-    }
-
-    /// Take an idle server out of the pool's hands.
-    pub(crate) fn take_idle(&mut self, at: PoolId, id: ServerId) {
-        self.pools[at.0 as usize].idle.retain(|idle| *idle != id);
         self.publish_share(at);
     }
 

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use maitred_wire::auth::scram;
 use maitred_wire::effects::StatefulFunction;
 use maitred_wire::handshake::Credentials;
+use maitred_wire::Dialect;
 
 use crate::budget::{Level, PoolKey, Shared};
 use crate::snapshot::{Database, Endpoint, PoolMode, PoolOverrides, PoolSettings, Snapshot, User};
@@ -106,6 +107,30 @@ impl Routes {
 
     pub fn database(&self, name: &str) -> Option<&Database> {
         Some(&self.snapshot.databases[self.place(name)?])
+    }
+
+    /// The database of this name, if its endpoint speaks `dialect`.
+    pub fn database_in(&self, dialect: Dialect, name: &str) -> Option<&Database> {
+        self.database(name).filter(|database| self.dialect_of(database) == dialect)
+    }
+
+    /// The database of a client that named none: the one named like its user, else the only one of its
+    /// dialect, else `*`.
+    pub fn home(&self, dialect: Dialect, user: &str) -> Option<&Database> {
+        let named = |name| self.databases.get(name).map(|at| &self.snapshot.databases[*at]);
+        let speaks = |database: &&Database| self.dialect_of(database) == dialect;
+        if let Some(own) = named(user).filter(speaks) {
+            return Some(own);
+        }
+        let mut speakers = self.snapshot.databases.iter().filter(speaks);
+        match (speakers.next(), speakers.next()) {
+            (Some(only), None) => Some(only),
+            _ => named("*").filter(speaks),
+        }
+    }
+
+    fn dialect_of(&self, database: &Database) -> Dialect {
+        self.endpoints[database.endpoint].dialect
     }
 
     fn place(&self, name: &str) -> Option<usize> {
@@ -237,11 +262,58 @@ pub fn known_user(user: &User) -> Result<KnownUser, String> {
         None => None,
     };
     Ok(KnownUser {
-        credentials: Credentials { plain: user.plain.clone(), md5: user.md5.clone(), scram },
+        credentials: Credentials {
+            plain: user.plain.clone(),
+            md5: user.md5.clone(),
+            scram,
+            ..Credentials::default()
+        },
         overrides: user.pool.clone(),
         max_clients: user.max_clients,
         max_servers: user.max_servers,
         admin: user.admin,
         stats: user.stats,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sim::setup;
+    use crate::snapshot;
+
+    fn routes(databases: &[(&str, Dialect)]) -> Arc<Routes> {
+        let mut config = setup::snapshot(1);
+        config.endpoints = vec![setup::endpoint("pg"), setup::endpoint("my")];
+        config.endpoints[1].dialect = Dialect::Mysql;
+        let database = |(name, dialect): &(&str, Dialect)| -> snapshot::Database {
+            setup::database(name, usize::from(*dialect == Dialect::Mysql), 1)
+        };
+        config.databases = databases.iter().map(database).collect();
+        Routes::new(config, &Shared::new(1, [0; 32])).unwrap()
+    }
+
+    fn home(databases: &[(&str, Dialect)], user: &str) -> Option<String> {
+        routes(databases).home(Dialect::Mysql, user).map(|database| database.name.clone())
+    }
+
+    #[test]
+    fn a_database_is_there_for_clients_of_its_dialect_only() {
+        let routes = routes(&[("shop", Dialect::Postgres), ("*", Dialect::Mysql)]);
+        assert!(routes.database_in(Dialect::Mysql, "shop").is_none());
+        assert!(routes.database_in(Dialect::Postgres, "shop").is_some());
+        assert!(routes.database_in(Dialect::Mysql, "other").is_some());
+        assert!(routes.database_in(Dialect::Postgres, "other").is_none());
+    }
+
+    #[test]
+    fn a_client_that_names_no_database_gets_its_own_the_only_one_or_any() {
+        let (pg, my) = (Dialect::Postgres, Dialect::Mysql);
+        assert_eq!(home(&[("ann", my), ("shop", my)], "ann").as_deref(), Some("ann"));
+        assert_eq!(home(&[("ann", pg), ("shop", my)], "ann").as_deref(), Some("shop"));
+        assert_eq!(home(&[("ann", pg), ("shop", my)], "bob").as_deref(), Some("shop"));
+        assert_eq!(home(&[("shop", my), ("till", my), ("*", my)], "bob").as_deref(), Some("*"));
+        assert_eq!(home(&[("shop", my), ("till", my)], "bob"), None);
+        assert_eq!(home(&[("shop", pg), ("*", pg)], "bob"), None);
+    }
 }

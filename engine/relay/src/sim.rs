@@ -103,7 +103,6 @@ impl World {
         let desk = |worker| Desk {
             relay: Relay::new(
                 WorkerId(worker as u16),
-                Dialect::Postgres,
                 Arc::clone(&shared),
                 Arc::clone(&routes),
             ),
@@ -182,6 +181,7 @@ impl World {
             address: "10.0.0.1:5000".into(),
             local_address: "10.0.0.2:6432".into(),
             is_tls: false,
+            dialect: Dialect::Postgres,
         };
         let id = self.desks[worker].relay.client_opened(Time(self.now), opened);
         let client = self.clients.len();

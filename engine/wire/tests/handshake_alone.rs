@@ -341,7 +341,7 @@ fn a_server_with_a_wrong_proof_is_given_up() {
     let nonce = text.split("r=").nth(1).unwrap();
     outer.feed(&authentication(11, format!("r={nonce}x,s=AAAA,i=16").as_bytes()));
     let ServerStep::Errand(errand) = outer.next() else { panic!("no errand") };
-    let Errand::SaltPassword { password, iterations, .. } = &errand;
+    let Errand::SaltPassword { password, iterations, .. } = &errand else { panic!("{errand:?}") };
     assert_eq!((password.as_str(), *iterations), ("secret", 16));
     assert_eq!(outer.next(), ServerStep::NeedMore);
     outer.errand_done(errand.run());

@@ -39,6 +39,7 @@ def build(
         "number": number,
         "listeners": [
             {
+                "dialect": "postgres",
                 "address": _address(one),
                 "proxy_protocol": config.proxy_protocol,
                 "unix_mode": config.unix_mode,
@@ -53,9 +54,10 @@ def build(
         "users": list(users),
         "auth": {
             "method": _METHODS.get(config.auth_method, config.auth_method),
+            "mysql_method": "caching_sha2_password",
             "ask_unknown": ask_unknown,
         },
-        "limits": dict(config.limits),
+        "limits": {**config.limits, "mysql_version": "8.0.0-maitred"},
         "console_names": list(config.console_names),
         "slow_query_ms": config.slow_query_ms,
         "log_connections": config.log_connections,
@@ -84,6 +86,7 @@ def _endpoint(one: Endpoint) -> Shape:
     tls = one.tls
     return {
         "name": one.name,
+        "dialect": "postgres",
         "address": _address(one.address),
         "tls": {
             "mode": tls.mode,

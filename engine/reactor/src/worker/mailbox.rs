@@ -33,7 +33,7 @@ impl Worker {
                 self.server_sockets.insert(id, socket);
                 self.relay.parcel_ready(now, id);
             }
-            WorkerMail::Errand { patron, salted } => self.relay.errand_done(now, patron, salted),
+            WorkerMail::Errand { patron, outcome } => self.relay.errand_done(now, patron, outcome),
             WorkerMail::Resolved { ticket, addresses } => self.on_resolved(now, ticket, addresses),
             WorkerMail::Apply { routes, tls } => {
                 self.tls = tls;

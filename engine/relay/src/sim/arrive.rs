@@ -126,8 +126,8 @@ impl World {
                 self.with(worker, |relay, now| relay.cancel_done(now, server))
             }
             Event::Errand(worker, patron, errand) => {
-                let salted = errand.run();
-                self.with(worker, |relay, now| relay.errand_done(now, patron, salted));
+                let outcome = errand.run();
+                self.with(worker, |relay, now| relay.errand_done(now, patron, outcome));
             }
         }
     }

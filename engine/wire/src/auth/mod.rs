@@ -3,11 +3,16 @@
 //! Knows nothing of messages and their framing; the one system call is randomness.
 //! Called by the handshakes of the dialects.
 
+pub mod caching_sha2;
 pub mod channel_binding;
+pub mod ed25519;
+pub mod mysql_native;
 pub mod postgres_md5;
 pub mod scram;
 pub mod scram_client;
 pub mod scram_server;
+pub mod sealed_password;
+pub mod sha256_crypt;
 
 /// Random bytes from the operating system, for nonces and salts.
 ///

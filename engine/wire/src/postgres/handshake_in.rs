@@ -31,7 +31,7 @@ use super::{frame, reply};
 use crate::auth::scram::{self, Reject, Verifier};
 use crate::auth::scram_server::{Proof, ServerExchange};
 use crate::auth::{postgres_md5, random};
-use crate::handshake::{ClientStep, Credentials, Errand, Method};
+use crate::handshake::{ClientStep, Credentials, Errand, ErrandOutcome, Method};
 use crate::{Code, Complaint};
 
 /// Most bytes kept of a client that is not logged in: one startup packet, one password message,
@@ -274,7 +274,7 @@ impl HandshakeIn {
                 reply::auth_request(&mut self.output, authentication::MD5_PASSWORD, &salt);
                 self.state = State::ExpectMd5 { salt, stored };
             }
-            Method::ScramSha256 => {
+            Method::ScramSha256 | Method::MysqlNative | Method::CachingSha2 | Method::Ed25519 => {
                 self.demand_scram(known, credentials.is_some(), mock_secret, channel_binding);
             }
         }
@@ -286,7 +286,8 @@ impl HandshakeIn {
     }
 
     /// The result of an `Errand`.
-    pub fn errand_done(&mut self, salted: [u8; 32]) {
+    pub fn errand_done(&mut self, outcome: ErrandOutcome) {
+        let ErrandOutcome::Salted(salted) = outcome else { return };
         match mem::replace(&mut self.state, State::Done) {
             State::AwaitPasswordErrand(verifier) => match verifier.is_salted(&salted) {
                 true => self.accept(),

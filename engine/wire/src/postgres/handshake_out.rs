@@ -28,7 +28,7 @@ use super::{frame, reply};
 use crate::auth::postgres_md5;
 use crate::auth::scram::{self, Reject};
 use crate::auth::scram_client::{Binding, ClientExchange};
-use crate::handshake::{Errand, LoginTo, Refusal, ServerStep};
+use crate::handshake::{Errand, ErrandOutcome, LoginTo, Refusal, ServerStep};
 use crate::{Code, Complaint, Fault};
 
 /// A password after PBKDF2, with the salt and iterations it was made with.
@@ -161,7 +161,8 @@ impl HandshakeOut {
     }
 
     /// The result of an `Errand`.
-    pub fn errand_done(&mut self, salted: [u8; 32]) {
+    pub fn errand_done(&mut self, outcome: ErrandOutcome) {
+        let ErrandOutcome::Salted(salted) = outcome else { return };
         match mem::replace(&mut self.state, State::Done) {
             State::AwaitErrand { exchange, salt, iterations } => {
                 self.answer(exchange, (salt, iterations, salted));
@@ -279,7 +280,7 @@ impl HandshakeOut {
         match tag {
             spec::ERROR_RESPONSE => {
                 let fields = reply::error_fields(body);
-                let refusal = Refusal { sqlstate: fields.state(), message: fields.text() };
+                let refusal = Refusal { number: 0, sqlstate: fields.state(), message: fields.text() };
                 self.report(ServerStep::Refused(refusal));
                 None
             }
