@@ -227,7 +227,7 @@ impl Dialect {
     /// What `text` shows of its effects on the session; None: none that outlast a transaction.
     #[inline]
     pub fn effects_of(self, text: &[u8]) -> Option<Box<Effects>> {
-        ask_postgres!(self, None, judge::effects(text))
+        ask!(self, judge::effects(text))
     }
 
     /// Ask a server what has become of its session: one request with one `Ready`.
@@ -252,12 +252,18 @@ impl Dialect {
 
     /// The name under which SQL's prepared statement `name` stands among a session's settings.
     pub fn name_among_settings(self, name: &str) -> String {
-        ask_postgres!(self, name.to_owned(), statement::name_among_settings(name))
+        match self {
+            Dialect::Postgres => postgres::statement::name_among_settings(name),
+            Dialect::Mysql => mysql::settings::name_among_settings(name),
+        }
     }
 
     /// Does it stand there for a statement?
     pub fn is_statement_among_settings(self, name: &str) -> bool {
-        ask_postgres!(self, false, statement::is_among_settings(name))
+        match self {
+            Dialect::Postgres => postgres::statement::is_among_settings(name),
+            Dialect::Mysql => mysql::settings::is_statement(name),
+        }
     }
 
     /// The prepared statement that `text` forgets, if that is all it does.
@@ -359,12 +365,12 @@ impl Dialect {
 
     /// May `text` advance a sequence?
     pub fn advances_sequences(self, text: &[u8]) -> bool {
-        ask_postgres!(self, false, calls::advances(text))
+        ask!(self, calls::advances(text))
     }
 
     /// The effects of those calls in `text` that its words do not show.
     pub fn effects_of_calls(self, text: &[u8], functions: &[StatefulFunction]) -> Option<Effects> {
-        ask_postgres!(self, None, calls::effects_of_calls(text, functions))
+        ask!(self, calls::effects_of_calls(text, functions))
     }
 
     /// Run statement text: one request with one `Ready`.
@@ -476,7 +482,10 @@ impl Dialect {
 
     /// Settings that name the session's identity, not its state: never carried.
     pub fn is_identity(self, parameter: &str) -> bool {
-        ask_postgres!(self, parameter == "version", spec::is_identity(parameter))
+        match self {
+            Dialect::Postgres => postgres::spec::is_identity(parameter),
+            Dialect::Mysql => mysql::agreement::is_identity(parameter),
+        }
     }
 
     /// Settings that the server does not list among those a session has set.

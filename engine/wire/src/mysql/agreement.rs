@@ -67,6 +67,11 @@ pub fn class_of(capabilities: u64) -> u64 {
     capabilities & CLASS
 }
 
+/// Is it one that says what the server is, or one whose value means nothing to the next statement? Never carried.
+pub fn is_identity(name: &str) -> bool {
+    matches!(name, "version" | "server_version" | "collation") || super::assign::is_passing(name)
+}
+
 /// Character set and collation of a client that speaks in the collation of this number; None: the server's own.
 ///
 /// Spec: a number that the server does not know is ignored by it. MariaDB knows none of MySQL 8's own.
