@@ -14,6 +14,7 @@ use maitred_relay::report::Report;
 use maitred_relay::route::{KnownUser, Routes};
 use maitred_relay::server::Server;
 use maitred_wire::handshake::ErrandOutcome;
+use maitred_wire::Dialect;
 
 use crate::backend::Waker;
 use crate::tls::TlsSession;
@@ -70,6 +71,7 @@ pub enum WorkerMail {
 #[derive(Debug)]
 pub struct ListenerFacts {
     pub address: Arc<str>,
+    pub dialect: Dialect,
     pub proxy_protocol: bool,
     pub is_unix: bool,
 }

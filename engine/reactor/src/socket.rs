@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use maitred_relay::ids::{ClientId, ServerId, WorkerId};
+use maitred_wire::Dialect;
 use socket2::SockAddr;
 
 use crate::backend::SocketId;
@@ -55,6 +56,8 @@ pub struct Socket {
     pub is_writing: bool,
     /// Nothing has been read yet: the first byte tells whether it is TLS.
     pub is_fresh: bool,
+    /// Of a client.
+    pub dialect: Dialect,
     pub last_words: Vec<u8>,
     /// There were last words, and our side has not been shut after them.
     pub has_last_words: bool,
@@ -82,6 +85,7 @@ impl SocketTable {
             tls: None,
             is_writing: false,
             is_fresh: true,
+            dialect: Dialect::Postgres,
             last_words: Vec::new(),
             has_last_words: false,
             is_lingering: false,

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use maitred_wire::Dialect;
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
@@ -44,13 +45,13 @@ const RECORD_EXTRA: usize = 64;
 const RECORD_BYTES: usize = 16 * 1024;
 
 impl TlsSession {
-    /// A session with a client that just connected or asked for TLS. `is_direct`: it began with TLS at
-    /// once, so it must name the application protocol.
+    /// A session with a client that just connected or asked for TLS, and will speak `dialect` in it.
+    /// `is_direct`: it began with TLS at once, so it must name the application protocol.
     ///
     /// # Panics
     /// Never: `TlsServerConfig::build` has made such a session before.
-    pub fn accept(config: &TlsServerConfig, is_direct: bool) -> Self {
-        let connection = config.connection().expect("the configuration was tried when it was built");
+    pub fn accept(config: &TlsServerConfig, dialect: Dialect, is_direct: bool) -> Self {
+        let connection = config.connection(dialect).expect("the configuration was tried when it was built");
         Self::new(Side::Server(Box::new(connection)), is_direct, config.end_point_hash())
     }
 

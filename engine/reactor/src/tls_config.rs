@@ -3,6 +3,7 @@
 //! Reads no file (PEM texts come with the snapshot) and keeps no connection.
 //! Called by `engine` when a snapshot is applied; `worker` starts sessions from the result.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -18,13 +19,14 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, ServerConfig, Supported
 use crate::certificate::{chain_of, end_point_hash, key_of, roots_of, Authorities, Proof, ServerVerifier};
 
 /// The application protocol that a session is about.
-fn application_protocol() -> Vec<Vec<u8>> {
-    Dialect::Postgres.application_protocol().map(<[u8]>::to_vec).into_iter().collect()
+fn application_protocol(dialect: Dialect) -> Vec<Vec<u8>> {
+    dialect.application_protocol().map(<[u8]>::to_vec).into_iter().collect()
 }
 
 /// TLS that we show to clients.
 pub struct TlsServerConfig {
-    config: Arc<ServerConfig>,
+    /// By what is spoken in it, for the name of that protocol.
+    configs: HashMap<Dialect, Arc<ServerConfig>>,
     /// For channel binding; of our own certificate.
     end_point_hash: Option<Arc<[u8]>>,
 }
@@ -56,18 +58,22 @@ impl TlsServerConfig {
         let mut config = builder
             .with_single_cert(chain, key)
             .map_err(|error| misfit("tls.client.certificate", "tls.client.key", &error))?;
-        config.alpn_protocols = application_protocol();
         // Why: stateless, so every worker resumes what another began; one is enough, most drivers never resume.
         config.ticketer = provider::Ticketer::new().map_err(|error| error.to_string())?;
         config.send_tls13_tickets = 1;
-        let ready = Self { config: Arc::new(config), end_point_hash };
+        let speaking = |dialect| {
+            let mut config = config.clone();
+            config.alpn_protocols = application_protocol(dialect);
+            (dialect, Arc::new(config))
+        };
+        let ready = Self { configs: Dialect::ALL.into_iter().map(speaking).collect(), end_point_hash };
         // Why: what a session refuses, it refuses always; better here than at the first client.
-        ready.connection().map_err(|error| format!("tls.client: {error}"))?;
+        ready.connection(Dialect::Postgres).map_err(|error| format!("tls.client: {error}"))?;
         Ok(Arc::new(ready))
     }
 
-    pub(crate) fn connection(&self) -> Result<UnbufferedServerConnection, rustls::Error> {
-        UnbufferedServerConnection::new(Arc::clone(&self.config))
+    pub(crate) fn connection(&self, dialect: Dialect) -> Result<UnbufferedServerConnection, rustls::Error> {
+        UnbufferedServerConnection::new(Arc::clone(&self.configs[&dialect]))
     }
 
     pub(crate) fn end_point_hash(&self) -> Option<Arc<[u8]>> {
@@ -102,7 +108,7 @@ impl TlsClientConfig {
             .with_custom_certificate_verifier(verifier);
         let mut config = with_own_certificate(builder, settings)?;
         if settings.direct {
-            config.alpn_protocols = application_protocol();
+            config.alpn_protocols = application_protocol(Dialect::Postgres);
         }
         let name = name_of(address, settings.mode)?.unwrap_or_else(|| {
             config.enable_sni = false;

@@ -15,6 +15,7 @@ use maitred_reactor::errand::{Errands, Job, Outcome};
 use maitred_reactor::listen::{bind, ends, Bound};
 use maitred_relay::snapshot::{Address, Limits, Listener};
 use maitred_wire::handshake::Errand;
+use maitred_wire::Dialect;
 use socket2::SockRef;
 
 fn limits() -> Limits {
@@ -33,17 +34,18 @@ fn limits() -> Limits {
         keepalive_count: 4,
         tcp_user_timeout_ms: 98_000,
         listen_backlog: 0,
+        mysql_version: String::new(),
     }
 }
 
 fn tcp(host: &str, port: u16) -> Listener {
     let address = Address::Tcp { host: host.to_owned(), port };
-    Listener { address, proxy_protocol: false, unix_mode: 0 }
+    Listener { dialect: Dialect::Postgres, address, proxy_protocol: false, unix_mode: 0 }
 }
 
 fn unix(path: &str, unix_mode: u32) -> Listener {
     let address = Address::Unix { path: path.to_owned() };
-    Listener { address, proxy_protocol: false, unix_mode }
+    Listener { dialect: Dialect::Postgres, address, proxy_protocol: false, unix_mode }
 }
 
 fn bind_one(listener: &Listener) -> Bound {

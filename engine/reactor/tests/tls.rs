@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use maitred_reactor::tls::{TlsClientConfig, TlsServerConfig, TlsSession};
 use maitred_relay::snapshot::{Address, ClientTls, ServerTls, SslMode};
+use maitred_wire::Dialect;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -101,7 +102,7 @@ impl Pair {
     fn new(server: &Arc<TlsServerConfig>, client: &Arc<TlsClientConfig>, is_direct: bool) -> Self {
         Self {
             client: TlsSession::connect(client).unwrap(),
-            server: TlsSession::accept(server, is_direct),
+            server: TlsSession::accept(server, Dialect::Postgres, is_direct),
             to_client: Vec::new(),
             to_server: Vec::new(),
             split: usize::MAX,
@@ -372,6 +373,21 @@ fn direct_tls_must_name_the_protocol() {
 }
 
 #[test]
+fn mysql_sessions_agree_on_no_application_protocol() {
+    let authority = Authority::new("authority");
+    let identity = authority.sign(&params("server", &[HOST]));
+    let server = TlsServerConfig::build(&to_clients(&identity, SslMode::Require, None)).unwrap();
+    let offers = ServerTls { direct: true, ..to_server(SslMode::Require, None) };
+    let client = TlsClientConfig::build(&offers, &at(HOST)).unwrap();
+    for (dialect, agreed) in [(Dialect::Postgres, Some(&b"postgresql"[..])), (Dialect::Mysql, None)] {
+        let mut pair = Pair::new(&server, &client, false);
+        pair.server = TlsSession::accept(&server, dialect, false);
+        assert_eq!(pair.handshake().1, Ok(()));
+        assert_eq!(pair.server.alpn(), agreed);
+    }
+}
+
+#[test]
 fn versions_below_the_minimum_are_refused_in_words() {
     let authority = Authority::new("authority");
     let identity = authority.sign(&params("server", &[HOST]));
@@ -380,7 +396,7 @@ fn versions_below_the_minimum_are_refused_in_words() {
     let server = TlsServerConfig::build(&settings).unwrap();
     // The first bytes of a client that knows TLS 1.2 only.
     let hello = tls12_hello();
-    let mut session = TlsSession::accept(&server, false);
+    let mut session = TlsSession::accept(&server, Dialect::Postgres, false);
     let cause = session.feed(&hello, &mut Vec::new()).unwrap_err();
     assert!(cause.contains("nothing in common with the client"), "{cause}");
     let mut alert = Vec::new();
@@ -418,7 +434,7 @@ fn tls12_client_is_answered_where_it_is_allowed() {
     let authority = Authority::new("authority");
     let identity = authority.sign(&params("server", &[HOST]));
     let server = TlsServerConfig::build(&to_clients(&identity, SslMode::Require, None)).unwrap();
-    let mut session = TlsSession::accept(&server, false);
+    let mut session = TlsSession::accept(&server, Dialect::Postgres, false);
     session.feed(&tls12_hello(), &mut Vec::new()).unwrap();
     let mut hello = Vec::new();
     session.take_output(&mut hello);
@@ -430,7 +446,7 @@ fn garbage_is_refused_in_words() {
     let authority = Authority::new("authority");
     let identity = authority.sign(&params("server", &[HOST]));
     let server = TlsServerConfig::build(&to_clients(&identity, SslMode::Require, None)).unwrap();
-    let mut session = TlsSession::accept(&server, false);
+    let mut session = TlsSession::accept(&server, Dialect::Postgres, false);
     let cause = session.feed(b"GET / HTTP/1.1\r\n\r\n", &mut Vec::new()).unwrap_err();
     assert_eq!(cause, "the client sent bytes that are not TLS");
     assert!(session.feed(b"more", &mut Vec::new()).is_err(), "what failed once stays failed");

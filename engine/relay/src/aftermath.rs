@@ -14,7 +14,8 @@ use crate::Relay;
 /// What one server message did beyond being passed on.
 pub(crate) enum Aftermath {
     None,
-    Ready,
+    /// A unit of work ended; whether its client waited for it.
+    Ready(bool),
     Lost(Fault),
     Ended(ServerEnd),
 }
@@ -44,7 +45,7 @@ impl Relay {
         let at_fault = server.owed.front().map(|owed| owed.answer);
         let is_own = server.owed.front().is_some_and(|owed| !owed.shown);
         if is_own && server.is_questioned() {
-            if error.is_cancelled() {
+            if error.is_cancelled {
                 server.note_cancelled_question();
                 server.settle_failure();
             } else {
@@ -65,7 +66,7 @@ impl Relay {
             let knows_columns = client
                 .and_then(|client| self.clients.get(client)?.statements.as_ref())
                 .is_some_and(|statements| statements.described.contains(&key));
-            if self.heal(id, key, error.is_missing() || !knows_columns) {
+            if self.heal(id, key, error.is_missing || !knows_columns) {
                 return (false, Aftermath::None);
             }
         }
@@ -77,7 +78,7 @@ impl Relay {
         let mut shown = skipped.shown;
         let own_words = match at_fault {
             Some(Answer::Refused) => refusal,
-            _ if error.is_cancelled() => server.time_out.take(),
+            _ if error.is_cancelled => server.time_out.take(),
             _ => None,
         };
         if own_words.is_some() {
@@ -85,7 +86,8 @@ impl Relay {
             let complaint = own_words;
             let dialect = server.dialect;
             if let (Some(client), Some(complaint)) = (client, complaint) {
-                self.say(client, |out| dialect.say_error(out, &complaint));
+                let voice = self.voice(client);
+                self.say(client, |out| dialect.say_error(out, &complaint, voice));
             }
         }
         if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
@@ -95,9 +97,14 @@ impl Relay {
     }
 
     /// A setting changed: it is the client's from now on, and the server's.
-    pub(crate) fn note_setting(&mut self, id: ServerId, client: Option<ClientId>, here: &[u8]) -> bool {
+    pub(crate) fn note_setting(
+        &mut self,
+        id: ServerId,
+        client: Option<ClientId>,
+        name: &[u8],
+        value: &[u8],
+    ) -> bool {
         let server = self.servers.get_mut(id).expect("the caller holds it");
-        let Ok((name, value)) = server.dialect.setting_of(here) else { return false };
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
             return false;
         };
@@ -158,7 +165,7 @@ impl Relay {
     }
 
     /// A unit of work ended.
-    pub(crate) fn note_ready(&mut self, id: ServerId, client: Option<ClientId>) {
+    pub(crate) fn note_ready(&mut self, id: ServerId, client: Option<ClientId>, shown: bool) {
         let now = self.now;
         let server = self.servers.get_mut(id).expect("the caller holds it");
         if !server.owed.is_empty() {
@@ -182,7 +189,7 @@ impl Relay {
         server.is_discarded = false;
         server.timeouts = 0;
         server.time_out = None;
-        if let Some(client) = client {
+        if let Some(client) = client.filter(|_| shown || !server.dialect.takes_turns()) {
             self.count_unit(id, client);
         }
         let server = self.servers.get_mut(id).expect("the caller holds it");

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use maitred_wire::{CopyDirection, Fault, Progress, Target, Transaction};
+use maitred_wire::{CopyDirection, Fault, Progress, Reply, Target, Transaction};
 
 use crate::ids::Time;
 use crate::server::Server;
@@ -17,6 +17,15 @@ pub enum Unit {
     Query,
     Call,
     Sync,
+    /// A command whose answer is built so.
+    Reply(Reply),
+}
+
+impl Unit {
+    /// May there be rows in its answer?
+    fn has_rows(self) -> bool {
+        matches!(self, Unit::Query | Unit::Reply(_))
+    }
 }
 
 /// An answer that is still to come.
@@ -77,6 +86,7 @@ impl Server {
             && !self.skipping
             && self.transaction == Transaction::None
             && self.copy.is_none()
+            && self.held.is_empty()
             && self.passing == 0
             && self.input.is_empty()
     }
@@ -89,6 +99,15 @@ impl Server {
     /// Does its client wait for an answer?
     pub fn is_awaited(&self) -> bool {
         self.owed.iter().any(|owed| owed.shown)
+    }
+
+    /// What the answer that comes next is built like.
+    #[inline]
+    pub(crate) fn asked(&self) -> Reply {
+        match self.owed.front().map(|owed| owed.answer) {
+            Some(Answer::Ready(Unit::Reply(reply))) => reply,
+            _ => Reply::Rows,
+        }
     }
 
     pub fn backlog(&self) -> usize {
@@ -106,26 +125,32 @@ impl Server {
             Some(owed) => (owed.answer, owed.shown),
             None => return Err(Fault("an answer to nothing")),
         };
-        let is_running = matches!(answer, Answer::Executed | Answer::Ready(Unit::Query));
+        let is_running = match answer {
+            Answer::Executed => true,
+            Answer::Ready(unit) => unit.has_rows(),
+            _ => false,
+        };
         let fits = match progress {
             Progress::Data => is_running,
             Progress::CopyData | Progress::CopyDone => is_running && self.copy.is_some(),
             Progress::Parameters => matches!(answer, Answer::Described(Target::Statement, _)),
             Progress::Columns => match answer {
                 Answer::Described(..) => self.pop_answer(),
-                Answer::Ready(Unit::Query) => true,
+                Answer::Ready(unit) => unit.has_rows(),
                 _ => false,
             },
             Progress::Finished => {
                 self.copy = None;
                 match answer {
                     Answer::Executed => self.pop_answer(),
-                    Answer::Ready(Unit::Query) => true,
+                    Answer::Ready(unit) => unit.has_rows(),
                     _ => false,
                 }
             }
             Progress::Prepared => {
-                matches!(answer, Answer::Prepared { .. } | Answer::PreparedUnnamed) && self.pop_answer()
+                answer == Answer::Ready(Unit::Reply(Reply::Prepared))
+                    || matches!(answer, Answer::Prepared { .. } | Answer::PreparedUnnamed)
+                        && self.pop_answer()
             }
             Progress::Bound => matches!(answer, Answer::Bound(_)) && self.pop_answer(),
             Progress::Closed => matches!(answer, Answer::Closed(_)) && self.pop_answer(),

@@ -222,11 +222,9 @@ impl PoolShared {
     /// does not grow: nobody waits through it, and whoever comes causes one more try.
     /// Returns the pause in milliseconds.
     pub fn note_failure(&self, now: Time, trouble: Trouble, first_ms: u64, most_ms: u64, dice: u64) -> u64 {
-        let failures = self.failures.fetch_add(1, Ordering::AcqRel).min(20);
+        let failures = self.failures.fetch_add(1, Ordering::AcqRel);
         let failures = if trouble.lasting { 0 } else { failures };
-        let pause = first_ms.max(1).saturating_mul(1 << failures).min(most_ms.max(first_ms).max(1));
-        // Why: half to all of the pause, so that many proxies do not return in step.
-        let pause = pause / 2 + dice % (pause / 2 + 1);
+        let pause = pause_after(failures, first_ms, most_ms, dice);
         self.retry_at.store((now + pause * 1000).0, Ordering::Release);
         *self.trouble.lock().expect("trouble") = Some(trouble);
         pause
@@ -324,6 +322,14 @@ impl PoolShared {
             .find(|worker| self.shares[*worker].idle.load(Ordering::Acquire) > 0)
             .map(|worker| WorkerId(worker as u16))
     }
+}
+
+/// How long to wait after the failure that `failures` others came before: from `first_ms` doubling up to
+/// `most_ms`. In milliseconds.
+pub(crate) fn pause_after(failures: u32, first_ms: u64, most_ms: u64, dice: u64) -> u64 {
+    let pause = first_ms.max(1).saturating_mul(1 << failures.min(20)).min(most_ms.max(first_ms).max(1));
+    // Why: half to all of the pause, so that many proxies do not return in step.
+    pause / 2 + dice % (pause / 2 + 1)
 }
 
 /// Every budget of the engine, by what it limits. Survives reloads, so counts stay exact.

@@ -16,9 +16,10 @@
 
 use std::sync::Arc;
 
-use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Target, Transaction};
+use maitred_wire::{ClientMessage, Code, Complaint, Dialect, Fault, Intent, Target, Transaction};
 
 use crate::action::{Action, ClientEnd};
+use crate::agreed::Agreed;
 use crate::answers::Skipped;
 use crate::budget::Permit;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
@@ -61,6 +62,7 @@ pub struct Identity {
 #[derive(Debug)]
 pub struct Client {
     pub state: State,
+    pub dialect: Dialect,
     pub identity: Arc<Identity>,
     pub pool: PoolId,
     pub settings: Arc<Settings>,
@@ -87,6 +89,8 @@ pub struct Client {
     /// What it began with, and what a reset of its session brings back.
     pub own_settings: Arc<Settings>,
     pub minor: u16,
+    /// What was agreed at login, and what its last statement left to be asked for (MySQL).
+    pub agreed: Option<Box<Agreed>>,
     pub opened_at: Time,
     pub idle_since: Time,
     /// The server it used last, and how often that had been lent by then.
@@ -184,6 +188,7 @@ impl Client {
     ) -> Self {
         Self {
             state: State::Login(Box::new(login)),
+            dialect: opened.dialect,
             identity: Arc::clone(unknown),
             pool: PoolId(u32::MAX),
             settings: Arc::clone(none),
@@ -203,6 +208,7 @@ impl Client {
             is_misplaced: false,
             own_settings: Arc::clone(none),
             minor: 0,
+            agreed: None,
             opened_at: now,
             idle_since: now,
             last_lease: None,
@@ -236,6 +242,17 @@ impl Relay {
             }
         }
         self.settle();
+    }
+
+    /// Has its server asked it for a file?
+    #[inline]
+    fn is_asked_for_file(&self, id: ClientId) -> bool {
+        match self.clients[id].state {
+            State::Leased(server) => {
+                self.clients[id].dialect.takes_turns() && self.servers[server].is_copying_in()
+            }
+            _ => false,
+        }
     }
 
     /// Go on with what a client sent earlier.
@@ -319,7 +336,8 @@ impl Relay {
                 State::Idle | State::Leased(_) | State::Skipping | State::Console { is_busy: false } => {}
                 _ => break,
             }
-            let message = match self.dialect.next_intent(&input[at..], usize::MAX) {
+            let (dialect, is_data) = (client.dialect, self.is_asked_for_file(id));
+            let message = match dialect.next_intent(&input[at..], usize::MAX, is_data) {
                 Ok(Some(message)) if message.total > limit => {
                     let text = format!(
                         "a message of {} bytes is longer than limits.message ({limit} bytes)",
@@ -417,7 +435,7 @@ impl Relay {
 
     /// A message of a client that has no server: answer it here, or get a server.
     fn begin(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Result<Step, Fault> {
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         let client = &mut self.clients[id];
         if client.lost.is_some()
             && !matches!(message.intent, Intent::CopyData | Intent::CopyDone | Intent::CopyFail)
@@ -425,6 +443,12 @@ impl Relay {
             let complaint = *client.lost.take().expect("checked");
             return Ok(self.fail_unit(id, &complaint, message, here));
         }
+        if dialect.takes_turns() {
+            if let Some(answered) = self.begin_command(id, message, here) {
+                return answered;
+            }
+        }
+        let client = &mut self.clients[id];
         match message.intent {
             // Spec: outside COPY these are ignored, for clients that have not yet seen its failure.
             Intent::CopyData | Intent::CopyDone | Intent::CopyFail | Intent::Flush => {
@@ -467,9 +491,10 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Step {
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         self.count_error(id);
-        self.say(id, |out| dialect.say_error(out, complaint));
+        let voice = self.voice(id);
+        self.say(id, |out| dialect.say_error(out, complaint, voice));
         if complaint.fatal {
             let reason = if self.is_draining() { ClientEnd::Drained } else { ClientEnd::LimitReached };
             self.end_client(id, reason, None);
@@ -481,6 +506,7 @@ impl Relay {
             Intent::Query | Intent::Call | Intent::Sync => {
                 self.say(id, |out| dialect.say_ready(out, Transaction::None));
             }
+            _ if dialect.takes_turns() => {}
             _ => self.clients[id].state = State::Skipping,
         }
         Step::Used(self.drop_message(id, message, here))
@@ -489,7 +515,7 @@ impl Relay {
     /// Drop what belongs to a failed batch, up to its Sync.
     fn skip(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Step {
         if message.intent == Intent::Sync {
-            let dialect = self.dialect;
+            let dialect = self.clients[id].dialect;
             self.clients[id].state = State::Idle;
             self.say(id, |out| dialect.say_ready(out, Transaction::None));
         }

@@ -56,7 +56,7 @@ impl Relay {
         };
         self.hand_input(id, rest);
         let mut settings = Settings::default();
-        for (name, value) in self.dialect.console_settings() {
+        for (name, value) in self.clients[id].dialect.console_settings() {
             settings.set(name, value);
         }
         self.say_welcome(id, &settings, None);
@@ -75,13 +75,14 @@ impl Relay {
         if here.len() < message.total {
             return Ok(None);
         }
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
+        let voice = self.voice(id);
         match message.intent {
             Intent::Query => {
                 let text = String::from_utf8_lossy(dialect.query_text(here)).into_owned();
                 if text.trim().trim_matches(';').trim().is_empty() {
                     self.say(id, |out| {
-                        dialect.say_empty(out);
+                        dialect.say_empty(out, voice);
                         dialect.say_ready(out, Transaction::None);
                     });
                     return Ok(Some(here.len()));
@@ -108,7 +109,7 @@ impl Relay {
             _ => {
                 let complaint = Complaint::error(Code::Unsupported, "the console takes simple queries only")
                     .hint("with psycopg: ClientCursor, or conn.pgconn.exec_(); with psql nothing is needed");
-                self.say(id, |out| dialect.say_error(out, &complaint));
+                self.say(id, |out| dialect.say_error(out, &complaint, voice));
                 if message.intent == Intent::Call {
                     self.say(id, |out| dialect.say_ready(out, Transaction::None));
                 }
@@ -122,24 +123,25 @@ impl Relay {
         self.now = now;
         let Some(id) = self.client_by_public(public) else { return };
         let State::Console { is_busy: true } = self.clients[id].state else { return };
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
+        let mut voice = self.voice(id);
         self.say(id, |out| {
             match answer {
                 ConsoleAnswer::Rows { columns, rows, tag } => {
                     let columns: Vec<_> = columns.iter().map(|(name, kind)| (name.as_str(), *kind)).collect();
-                    dialect.say_columns(out, &columns);
+                    dialect.say_columns(out, &columns, &mut voice);
                     for row in rows {
                         let values: Vec<_> = row.iter().map(|value| value.as_deref()).collect();
-                        dialect.say_row(out, &values);
+                        dialect.say_row(out, &values, &mut voice);
                     }
-                    dialect.say_finished(out, tag);
+                    dialect.say_finished(out, tag, true, &mut voice);
                 }
-                ConsoleAnswer::Done { tag } => dialect.say_finished(out, tag),
+                ConsoleAnswer::Done { tag } => dialect.say_finished(out, tag, false, &mut voice),
                 ConsoleAnswer::Refused { sqlstate, message, hint } => {
                     let mut complaint = Complaint::error(Code::Syntax, message.clone());
                     complaint.sqlstate = Some(*sqlstate);
                     complaint.hint.clone_from(hint);
-                    dialect.say_error(out, &complaint);
+                    dialect.say_error(out, &complaint, voice);
                 }
             }
             dialect.say_ready(out, Transaction::None);

@@ -97,7 +97,6 @@ impl Relay {
         for at in self.pools_of(database) {
             self.pools[at.0 as usize].shared.stale_before.store(now.0 + 1, Ordering::Release);
             for id in self.pools[at.0 as usize].idle.clone() {
-                self.take_idle(at, id);
                 self.lose_server(id, ServerEnd::Reconfigured);
             }
         }
@@ -157,7 +156,6 @@ impl Relay {
         self.pools[at.0 as usize].timeout_at = now;
         for id in self.pools[at.0 as usize].idle.clone() {
             if let Some(reason) = self.reason_to_retire(id) {
-                self.take_idle(at, id);
                 self.lose_server(id, reason);
             }
         }
@@ -250,8 +248,6 @@ impl Relay {
             .map(|(id, _)| id)
             .collect();
         for id in idle {
-            let at = self.servers[id].pool;
-            self.take_idle(at, id);
             self.lose_server(id, ServerEnd::Drained);
         }
         self.settle();

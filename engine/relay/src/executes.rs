@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use maitred_wire::effects::{Effects, Traces};
-use maitred_wire::{ClientMessage, Intent, Transaction};
+use maitred_wire::{ClientMessage, Dialect, Intent, Transaction};
 
 use crate::answers::{Answer, Unit};
 use crate::client::Step;
@@ -36,7 +36,7 @@ impl Relay {
         if statements.is_empty() || here.len() < message.total {
             return None;
         }
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         let mut written = Vec::new();
         let renamed = |text: &[u8]| {
             let (name, place) = dialect.executed(text)?;
@@ -74,7 +74,7 @@ impl Relay {
         if here.len() < message.total {
             return None;
         }
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         let held: Vec<(&[u8], &Arc<Statement>)> =
             self.clients[id].statements.iter().flat_map(|statements| statements.iter()).collect();
         if held.len() > MOST_LISTED {
@@ -139,7 +139,7 @@ impl Relay {
         to: ServerId,
         text: &[u8],
     ) -> Option<Option<Box<Effects>>> {
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         let (name, place) = dialect.executed(text)?;
         if !text[..place.start].trim_ascii().eq_ignore_ascii_case(b"execute") {
             return None;
@@ -163,8 +163,8 @@ impl Relay {
     }
 
     /// What a definition, in a server's words, runs by name.
-    pub(crate) fn run_by(&self, definition: &[u8]) -> Option<Arc<Statement>> {
-        let (name, _) = self.dialect.executed(self.dialect.definition_text(definition))?;
+    pub(crate) fn run_by(&self, dialect: Dialect, definition: &[u8]) -> Option<Arc<Statement>> {
+        let (name, _) = dialect.executed(dialect.definition_text(definition))?;
         self.statement_table.known(StatementKey::of_server_name(name.as_bytes())?)
     }
 }

@@ -24,6 +24,9 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Result<Step, Fault> {
+        if self.servers[to].dialect.takes_turns() {
+            return self.forward_command(id, to, message, here);
+        }
         let begins = !matches!(
             message.intent,
             Intent::Sync | Intent::Flush | Intent::CopyData | Intent::CopyDone | Intent::CopyFail
@@ -126,7 +129,8 @@ impl Relay {
                     server.end_copy();
                 }
             }
-            Intent::Quit => {}
+            // What only another dialect has.
+            _ => return Ok(Step::Used(self.drop_message(id, message, here))),
         }
         self.servers[to].output.extend_from_slice(here);
         self.clients[id].passing = message.total - here.len();
@@ -144,7 +148,8 @@ impl Relay {
         if self.servers[to].transaction == Transaction::Failed {
             return false;
         }
-        let Some(name) = self.dialect.forgotten(self.dialect.query_text(here)) else { return false };
+        let dialect = self.clients[id].dialect;
+        let Some(name) = dialect.forgotten(dialect.query_text(here)) else { return false };
         let statements = self.clients[id].statements.as_mut();
         if statements.and_then(|statements| statements.remove(name.as_bytes())).is_none() {
             return false;
@@ -171,8 +176,9 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Result<bool, Complaint> {
-        let text = self.dialect.query_text(here);
-        let mut judged = self.dialect.effects_of(text);
+        let dialect = self.clients[id].dialect;
+        let text = dialect.query_text(here);
+        let mut judged = dialect.effects_of(text);
         if judged.as_ref().is_some_and(|effects| effects.settings.unnamed) {
             if let Some(known) = self.effects_of_executed(id, to, text) {
                 judged = known;
@@ -214,7 +220,7 @@ impl Relay {
             self.clients[id].needs_bytes = message.total;
             return Ok(Step::Wait);
         }
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         let parts = dialect.prepare_of(here)?;
         let key = self.hasher.key(parts.definition);
         let now = self.now;
@@ -222,7 +228,7 @@ impl Relay {
             let text = dialect.definition_text(parts.definition);
             self.listen_along(id, to, text, dialect.effects_of(text).as_deref());
         }
-        let runs = self.run_by(parts.definition);
+        let runs = self.run_by(dialect, parts.definition);
         let client = &mut self.clients[id];
         let pool = client.pool;
         let statements = client.statements.get_or_insert_with(Default::default);
@@ -231,7 +237,14 @@ impl Relay {
             if statements.unnamed.as_ref().is_none_or(|held| held.key != key) {
                 let effects = dialect.effects_of(dialect.definition_text(parts.definition));
                 let definition = parts.definition.into();
-                statements.unnamed = Some(Arc::new(Statement { key, definition, effects, runs }));
+                statements.unnamed = Some(Arc::new(Statement {
+                    key,
+                    definition,
+                    effects,
+                    runs,
+                    under: None,
+                    parameters: std::sync::OnceLock::new(),
+                }));
             }
             let held = statements.unnamed.as_ref();
             let reads_sequences = held.is_some_and(|held| held.reads_sequences());
@@ -317,7 +330,7 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Result<Step, Fault> {
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         let Some(head) = dialect.bind_head(here, message.total)? else { return Ok(Step::Wait) };
         let now = self.now;
         let client = &self.clients[id];
@@ -397,7 +410,7 @@ impl Relay {
         if here.len() < message.total {
             return Err(Fault("a statement name that is longer than any statement name"));
         }
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         let name = dialect.target_name(here)?;
         let now = self.now;
         let client = &mut self.clients[id];

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 use maitred_wire::effects::Effects;
 use maitred_wire::Transaction;
@@ -15,6 +15,7 @@ use maitred_wire::Transaction;
 use crate::answers::{Answer, Unit};
 use crate::ids::{ServerId, Time};
 use crate::server::{Server, State};
+use crate::session_state::Settings;
 use crate::statements::{Statement, StatementKey, Understood};
 use crate::Relay;
 
@@ -158,6 +159,17 @@ impl StatementTable {
         definition: &[u8],
         judge: impl FnOnce() -> (Option<Box<Effects>>, Option<Arc<Statement>>),
     ) -> Arc<Statement> {
+        self.intern_in(key, definition, None, judge)
+    }
+
+    /// As `intern`, of a statement that was prepared `under` some settings.
+    pub fn intern_in(
+        &mut self,
+        key: StatementKey,
+        definition: &[u8],
+        under: Option<Arc<Settings>>,
+        judge: impl FnOnce() -> (Option<Box<Effects>>, Option<Arc<Statement>>),
+    ) -> Arc<Statement> {
         if let Some(statement) = self.known(key) {
             return statement;
         }
@@ -166,7 +178,14 @@ impl StatementTable {
             self.sweep_at = self.known.len() * 2;
         }
         let (effects, runs) = judge();
-        let statement = Arc::new(Statement { key, definition: definition.into(), effects, runs });
+        let statement = Arc::new(Statement {
+            key,
+            definition: definition.into(),
+            effects,
+            runs,
+            under,
+            parameters: OnceLock::new(),
+        });
         self.known.insert(key, Arc::downgrade(&statement));
         statement
     }

@@ -16,12 +16,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use maitred_wire::{Code, Complaint};
+use maitred_wire::Complaint;
 
 use crate::action::{Action, Mail, ServerEnd};
 use crate::answers::{Answer, Unit};
-use crate::budget::PoolShared;
+use crate::budget::{pause_after, PoolShared};
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
+use crate::loss::listening_lost;
+use crate::open::Purpose;
 use crate::server::State;
 use crate::Relay;
 
@@ -93,8 +95,8 @@ const BATCH: usize = 1000;
 #[derive(Debug)]
 pub struct Hub {
     pool: PoolId,
+    /// Being opened, or listening.
     server: Option<ServerId>,
-    is_open: bool,
     /// Which workers hear a channel. Enter and leave: `hub_order`.
     channels: HashMap<Channel, Vec<WorkerId>>,
     todo: VecDeque<Job>,
@@ -116,11 +118,10 @@ impl Relay {
     /// An order has arrived from `listeners` of some worker.
     pub(crate) fn hub_order(&mut self, key: &Arc<HubKey>, pool: &Arc<PoolShared>, order: Order) {
         if !self.hubs.contains_key(key) {
-            let Some(at) = self.pool_of_hub(pool) else { return };
+            let Some(at) = self.pool_of_key(&pool.key) else { return };
             let hub = Hub {
                 pool: at,
                 server: None,
-                is_open: false,
                 channels: HashMap::new(),
                 todo: VecDeque::new(),
                 under_way: Vec::new(),
@@ -165,14 +166,6 @@ impl Relay {
         self.work_hub(key);
     }
 
-    /// The pool whose user the listening server of `pool`'s database logs in as, on this worker.
-    fn pool_of_hub(&mut self, pool: &Arc<PoolShared>) -> Option<PoolId> {
-        match self.pool_index.get(&pool.key).copied() {
-            Some(at) => Some(at),
-            None => self.routes.route_of_pool(&pool.key).map(|route| self.pool_for(route)),
-        }
-    }
-
     /// Do what is to be done at a hub, as far as that goes now.
     fn work_hub(&mut self, key: &Arc<HubKey>) {
         let now = self.now;
@@ -186,7 +179,7 @@ impl Relay {
             }
             return;
         };
-        if !hub.is_open {
+        if !matches!(self.servers[server].state, State::Listening(_)) {
             return;
         }
         let count = hub.todo.len().min(BATCH);
@@ -213,7 +206,6 @@ impl Relay {
     /// Its server has logged in.
     pub(crate) fn hub_opened(&mut self, key: &Arc<HubKey>) {
         if let Some(hub) = self.hubs.get_mut(key) {
-            hub.is_open = true;
             hub.failures = 0;
         }
         self.work_hub(key);
@@ -222,12 +214,13 @@ impl Relay {
     /// Its server could not be opened; those who wait keep their own servers meanwhile.
     pub(crate) fn hub_not_opened(&mut self, key: &Arc<HubKey>) {
         let now = self.now;
+        let dice = self.dice.roll(u64::MAX);
         let Some(hub) = self.hubs.get_mut(key) else { return };
         let settings = &self.pools[hub.pool.0 as usize].route.settings;
-        let pause = settings.login_retry_ms.max(1) << hub.failures.min(20);
-        hub.failures += 1;
+        let (first, most) = (settings.login_retry_ms, settings.login_retry_max_ms);
         hub.server = None;
-        hub.retry_at = now.after_ms(pause.min(settings.login_retry_max_ms.max(1)));
+        hub.retry_at = now.after_ms(pause_after(hub.failures, first, most, dice));
+        hub.failures = hub.failures.saturating_add(1);
     }
 
     /// The server has done what it was told.
@@ -271,20 +264,15 @@ impl Relay {
     pub(crate) fn hub_lost(&mut self, key: &Arc<HubKey>, cause: &str) {
         let Some(hub) = self.hubs.get_mut(key) else { return };
         hub.server = None;
-        hub.is_open = false;
-        let jobs = std::mem::take(&mut hub.under_way);
-        hub.todo = jobs.into_iter().chain(std::mem::take(&mut hub.todo)).collect();
-        // What is still to be said or answered is so for those who have not been promised anything yet.
+        // Whoever has asked and not been answered asks again when it hears of this.
+        hub.under_way.clear();
+        hub.todo.clear();
         let mut promised: Vec<WorkerId> = hub.channels.values().flatten().copied().collect();
         promised.sort_unstable();
         promised.dedup();
         hub.channels.clear();
-        hub.todo.clear();
         hub.unused_since = self.now;
-        let text = "terminating connection: the server that listens for it was lost";
-        let complaint = Complaint::fatal(Code::Shutdown, text)
-            .detail(format!("{} at {}: {cause}", key.database, key.endpoint))
-            .hint("connect and LISTEN again, then look for what may have been missed");
+        let complaint = listening_lost().detail(format!("{} at {}: {cause}", key.database, key.endpoint));
         for to in promised {
             self.post(to, Mail::FromHub { key: Arc::clone(key), news: News::Lost(complaint.clone()) });
         }
@@ -301,25 +289,26 @@ impl Relay {
             let settings = &self.pools[hub.pool.0 as usize].route.settings;
             if let Some(id) = hub.server {
                 let server = &self.servers[id];
-                let unused = if hub.channels.is_empty() && hub.todo.is_empty() && hub.is_open {
+                if !matches!(server.state, State::Listening(_)) {
+                    continue;
+                }
+                let unused = if hub.channels.is_empty() && hub.todo.is_empty() {
                     hub.unused_since.after_ms(settings.server_idle_timeout_ms)
                 } else {
                     Time::NEVER
                 };
-                let stuck = if hub.is_open && server.is_working() {
+                let stuck = if server.is_working() {
                     server.asked_at.after_ms(settings.login_timeout_ms)
                 } else {
                     Time::NEVER
                 };
-                let is_open = hub.is_open;
-                if is_open && unused <= now {
-                    self.lose_server(id, ServerEnd::IdleTimeout);
-                } else if is_open && stuck <= now {
-                    self.lose_server(id, ServerEnd::Doubt);
-                } else if let Some(reason) = is_open.then(|| self.reason_to_retire_hub(id)).flatten() {
-                    self.lose_server(id, reason);
-                } else {
-                    next = next.min(unused).min(stuck);
+                let reason = self
+                    .reason_to_retire_hub(id)
+                    .or((unused <= now).then_some(ServerEnd::IdleTimeout))
+                    .or((stuck <= now).then_some(ServerEnd::Doubt));
+                match reason {
+                    Some(reason) => self.lose_server(id, reason),
+                    None => next = next.min(unused).min(stuck),
                 }
             } else if !hub.todo.is_empty() {
                 next = next.min(hub.retry_at.max(now + 1));
@@ -375,7 +364,10 @@ impl State {
     pub(crate) fn hub(&self) -> Option<&Arc<HubKey>> {
         match self {
             State::Listening(key) => Some(key),
-            State::Opening(opening) => opening.hub.as_ref(),
+            State::Opening(opening) => match &opening.purpose {
+                Purpose::Hub(key) => Some(key),
+                Purpose::Pool | Purpose::Exclusive(_) => None,
+            },
             _ => None,
         }
     }

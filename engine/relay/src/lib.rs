@@ -9,10 +9,12 @@
 pub mod action;
 mod adjust;
 pub mod aftermath;
+pub mod agreed;
 pub mod answers;
 pub mod budget;
 pub mod cancel;
 pub mod client;
+pub mod commands;
 pub mod console;
 pub mod counters;
 pub mod departure;
@@ -69,13 +71,14 @@ pub struct ClientOpened {
     pub address: String,
     pub local_address: Arc<str>,
     pub is_tls: bool,
+    /// What its listener speaks.
+    pub dialect: Dialect,
 }
 
 /// One worker's multiplexer.
 #[derive(Debug)]
 pub struct Relay {
     pub worker: WorkerId,
-    dialect: Dialect,
     shared: Arc<Shared>,
     routes: Arc<Routes>,
     /// The time of the call under way.
@@ -123,7 +126,7 @@ const SPARES: usize = 256;
 const SPARE_BYTES: usize = 64 * 1024;
 
 impl Relay {
-    pub fn new(worker: WorkerId, dialect: Dialect, shared: Arc<Shared>, routes: Arc<Routes>) -> Self {
+    pub fn new(worker: WorkerId, shared: Arc<Shared>, routes: Arc<Routes>) -> Self {
         let mut settings = SettingsTable::default();
         let no_settings = settings.intern(Settings::default());
         let console_limits = PoolSettings::without_limits();
@@ -135,7 +138,6 @@ impl Relay {
             .fold(u64::from(worker.0) + 1, |sum, byte| sum.wrapping_mul(257) + u64::from(*byte));
         Self {
             worker,
-            dialect,
             hasher: StatementHasher::new(&shared.secret),
             shared,
             hold_bytes: routes.snapshot.limits.hold_bytes(),
@@ -164,10 +166,6 @@ impl Relay {
             counters: WorkerCounters::default(),
             dice: Dice(seed),
         }
-    }
-
-    pub fn dialect(&self) -> Dialect {
-        self.dialect
     }
 
     pub fn limits(&self) -> &snapshot::Limits {

@@ -24,6 +24,7 @@ use crate::answers::{Answer, Unit};
 use crate::client::State;
 use crate::hub::{Channel, HubKey, News, Notice, Order, Ticket};
 use crate::ids::{ClientId, PoolId, ServerId};
+use crate::loss::listening_lost;
 use crate::server;
 use crate::snapshot::{ListenMode, PoolMode};
 use crate::Relay;
@@ -121,7 +122,7 @@ impl Relay {
         if settings.mode == PoolMode::Session || settings.listen == ListenMode::Pinned {
             return false;
         }
-        let name = self.dialect.encoding_setting();
+        let name = client.dialect.encoding_setting();
         let fresh = pool.shared.welcome();
         let usual = fresh.as_ref().and_then(|fresh| fresh.settings.value(name));
         client.settings.value(name).is_none_or(|own| Some(own) == usual)
@@ -145,7 +146,7 @@ impl Relay {
             && server.unsynced == 0
             && !server.skipping
             && !server.is_awaited();
-        if !is_between || effects.is_none() && self.dialect.only_reads(text) {
+        if !is_between || effects.is_none() && server.dialect.only_reads(text) {
             return;
         }
         let now = self.now;
@@ -310,9 +311,7 @@ impl Relay {
         let Some(subscription) = client.and_then(|client| client.subscription.as_mut()) else { return false };
         (subscription.along, subscription.is_stopping, subscription.is_again) = (false, false, false);
         if !subscription.coming.is_empty() {
-            let text = "terminating connection: the server that listened for it was lost";
-            let complaint = Complaint::fatal(Code::Shutdown, text).hint("connect and LISTEN again");
-            subscription.broken.get_or_insert((ClientEnd::ListeningLost, Box::new(complaint)));
+            subscription.broken.get_or_insert((ClientEnd::ListeningLost, Box::new(listening_lost())));
         }
         true
     }
@@ -452,7 +451,7 @@ impl Relay {
             self.shared.notifier(&pool.shared.key.endpoint, pid).filter(|who| *who != own).unwrap_or(pid)
         };
         self.counters.notifications_told += 1;
-        let dialect = self.dialect;
+        let Some(dialect) = self.clients.get(id).map(|client| client.dialect) else { return };
         let notification = Notification { pid, channel: channel.as_bytes(), payload };
         self.say(id, |out| dialect.say_notification(out, &notification));
     }

@@ -11,6 +11,7 @@ use crate::action::{Action, ClientEnd, Event, ServerEnd};
 use crate::answers::Answer;
 use crate::client::{Client, State as ClientState};
 use crate::ids::{ClientId, PoolId, ServerId, Time};
+use crate::open::Purpose;
 use crate::server::{Server, State};
 use crate::snapshot::PoolMode;
 use crate::Relay;
@@ -57,15 +58,16 @@ impl Relay {
         server.permit = Default::default();
         self.shared.forget_notifier(&shared.key.endpoint, server.key.pid);
         match was {
-            State::Opening(opening) if opening.only_for.is_none() && hub.is_none() => shared.end_opening(),
+            State::Opening(opening) if matches!(opening.purpose, Purpose::Pool) => shared.end_opening(),
             State::Idle => self.pools[at.0 as usize].idle.retain(|idle| *idle != id),
             State::Leased(client) => self.tell_loss(client, &server),
             State::Raw(client) => self.end_client(client, ClientEnd::ServerLost, None),
             _ => {}
         }
-        if let (Some(key), false) = (hub, is_opening) {
-            let cause = server.farewell.as_deref().unwrap_or(reason.name());
-            self.hub_lost(&key, cause);
+        match hub {
+            Some(key) if is_opening => self.hub_not_opened(&key),
+            Some(key) => self.hub_lost(&key, server.farewell.as_deref().unwrap_or(reason.name())),
+            None => {}
         }
         self.publish_share(at);
         self.want_server(at);
@@ -101,20 +103,22 @@ impl Relay {
         client.asked_at = Time::NEVER;
         client.drop_rest();
         let is_heard_elsewhere = self.lose_source(id);
-        let dialect = self.dialect;
+        let dialect = server.dialect;
         let units =
             server.owed.iter().filter(|owed| owed.shown && matches!(owed.answer, Answer::Ready(_))).count();
         for _ in 0..units {
             self.count_error(id);
+            let voice = self.voice(id);
             self.say(id, |out| {
-                dialect.say_error(out, &complaint);
+                dialect.say_error(out, &complaint, voice);
                 dialect.say_ready(out, Transaction::None);
             });
         }
         if server.unsynced > 0 || server.skipping {
             if !server.skipping {
                 self.count_error(id);
-                self.say(id, |out| dialect.say_error(out, &complaint));
+                let voice = self.voice(id);
+                self.say(id, |out| dialect.say_error(out, &complaint, voice));
             }
             self.clients[id].state = ClientState::Skipping;
         } else if units == 0
@@ -251,4 +255,10 @@ impl Relay {
             }));
         }
     }
+}
+
+/// What a client is told when the server that heard notifications for it is gone.
+pub(crate) fn listening_lost() -> Complaint {
+    Complaint::fatal(Code::Shutdown, "terminating connection: the server that listened for it was lost")
+        .hint("connect and LISTEN again, then look for what may have been missed")
 }

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use maitred_wire::dialect::ServerHandshake;
+use maitred_wire::dialect::{Reading, ServerHandshake};
 use maitred_wire::handshake::{ErrandOutcome, LoginTo, ServerStep};
 use maitred_wire::{Code, Complaint};
 
@@ -17,14 +17,25 @@ use crate::hub::HubKey;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
 use crate::server::{Server, State};
 use crate::session_state::Settings;
-use crate::snapshot::SslMode;
+use crate::snapshot::{Address, SslMode};
 use crate::Relay;
 
 /// Minor protocol version that we offer to servers; they answer with the newest they know.
 const NEWEST_MINOR: u16 = 2;
 
+/// Whom a server is opened for.
+#[derive(Debug)]
+pub enum Purpose {
+    Pool,
+    /// One replication client.
+    Exclusive(Exclusive),
+    /// All who listen to a database.
+    Hub(Arc<HubKey>),
+}
+
 /// A server for one client alone.
-pub(crate) struct Exclusive {
+#[derive(Debug)]
+pub struct Exclusive {
     pub client: ClientId,
     pub replication: String,
     /// The client's own startup parameters: nobody else will use the server.
@@ -39,10 +50,7 @@ pub struct Opening {
     pub deadline: Time,
     /// What it reports of itself.
     settings: Settings,
-    /// Not for the pool: for this replication client alone.
-    pub only_for: Option<ClientId>,
-    /// Not for the pool: to listen for all.
-    pub hub: Option<Arc<HubKey>>,
+    pub purpose: Purpose,
 }
 
 impl Relay {
@@ -64,6 +72,7 @@ impl Relay {
         // Why here: every request that has to wait asks, and then a full pool is the rule; the budgets
         // of all workers are looked up behind one lock.
         if !shared.servers.has_place(extra) {
+            self.close_misfit(at);
             return;
         }
         if !shared.try_begin_opening() {
@@ -84,7 +93,17 @@ impl Relay {
             shared.end_opening();
             return;
         }
-        self.begin_opening(at, permit, None, None);
+        self.begin_opening(at, permit, Purpose::Pool);
+    }
+
+    /// The pool is full, and has idle servers though somebody waits: they have agreed on something else. The
+    /// longest idle one gives its place.
+    fn close_misfit(&mut self, at: PoolId) {
+        let pool = &self.pools[at.0 as usize];
+        let longest_idle = pool.idle.first().copied().filter(|_| pool.waiting > 0);
+        if let Some(id) = longest_idle.filter(|id| self.servers[*id].dialect.takes_turns()) {
+            self.lose_server(id, ServerEnd::Evicted);
+        }
     }
 
     /// A server that is to listen for all. It counts in every budget but the pool's size.
@@ -95,14 +114,19 @@ impl Relay {
         if self.is_draining() {
             return Err(());
         }
-        let permit = match self.permit_beyond_pool(at) {
-            Ok(permit) => permit,
+        let permit = self.permit_for_idle(|relay| relay.permit_beyond_pool(at)).ok_or(())?;
+        Ok(self.begin_opening(at, permit, Purpose::Hub(key)))
+    }
+
+    /// Places as `take` wants them, if need be for an idle server that is closed.
+    fn permit_for_idle(&mut self, take: impl Fn(&Relay) -> Result<Permit, Arc<Budget>>) -> Option<Permit> {
+        match take(self) {
+            Ok(permit) => Some(permit),
             Err(full) => {
                 self.give_up_idle(&full);
-                self.permit_beyond_pool(at).map_err(|_| ())?
+                take(self).ok()
             }
-        };
-        Ok(self.begin_opening(at, permit, None, Some(key)))
+        }
     }
 
     /// Places for one more server, or the budget that is full.
@@ -134,32 +158,24 @@ impl Relay {
     /// # Errors
     /// What to tell the client when there is no place.
     pub(crate) fn open_exclusive(&mut self, at: PoolId, wish: Exclusive) -> Result<(), Complaint> {
-        let permit = match self.server_permit(at, 0) {
-            Ok(permit) => permit,
-            Err(full) => {
-                self.give_up_idle(&full);
-                self.server_permit(at, 0).map_err(|_| self.no_place(at))?
-            }
+        let Some(permit) = self.permit_for_idle(|relay| relay.server_permit(at, 0)) else {
+            return Err(self.no_place(at));
         };
-        self.begin_opening(at, permit, Some(wish), None);
+        self.begin_opening(at, permit, Purpose::Exclusive(wish));
         Ok(())
     }
 
-    fn begin_opening(
-        &mut self,
-        at: PoolId,
-        permit: Permit,
-        wish: Option<Exclusive>,
-        hub: Option<Arc<HubKey>>,
-    ) -> ServerId {
+    fn begin_opening(&mut self, at: PoolId, permit: Permit, purpose: Purpose) -> ServerId {
         let now = self.now;
+        let flags = self.wanted_flags(at);
         let pool = &mut self.pools[at.0 as usize];
-        pool.servers += u32::from(hub.is_none());
+        pool.servers += u32::from(!matches!(purpose, Purpose::Hub(_)));
         let route = &pool.route;
         let mode = route.endpoint.tls.mode;
-        let only_for = wish.as_ref().map(|wish| wish.client);
-        let (replication, own) =
-            wish.map_or((None, Vec::new()), |wish| (Some(wish.replication), wish.parameters));
+        let (replication, own) = match &purpose {
+            Purpose::Exclusive(wish) => (Some(wish.replication.clone()), wish.parameters.clone()),
+            Purpose::Pool | Purpose::Hub(_) => (None, Vec::new()),
+        };
         let login = LoginTo {
             user: route.key.user.clone(),
             database: route.remote_database.clone(),
@@ -170,22 +186,31 @@ impl Relay {
             ask_tls: (mode >= SslMode::Prefer || pool.shared.wants_tls()) && !route.endpoint.tls.direct,
             tls_optional: mode == SslMode::Prefer,
             salted: pool.shared.salted(),
+            capabilities: route.endpoint.dialect.asked_of_servers(flags),
+            is_local: matches!(route.endpoint.address, Address::Unix { .. }),
             ..LoginTo::default()
         };
         let settings = &route.settings;
         let opening = Opening {
-            handshake: self.dialect.server_handshake(login),
+            handshake: route.endpoint.dialect.server_handshake(login),
             started: now,
             deadline: now.after_ms(settings.connect_timeout_ms),
             settings: Settings::default(),
-            only_for,
-            hub,
+            purpose,
         };
-        let server =
-            Server::opening(at, pool, opening, permit, self.dialect, Arc::clone(&self.no_settings), now);
+        let server = Server::opening(
+            at,
+            pool,
+            opening,
+            permit,
+            route.endpoint.dialect,
+            Arc::clone(&self.no_settings),
+            now,
+        );
         let endpoint = Arc::clone(&route.endpoint);
         let timeout_ms = settings.connect_timeout_ms;
         let id = self.servers.insert(server);
+        self.servers[id].flags = flags;
         self.actions.push(Action::OpenServer { server: id, endpoint, timeout_ms });
         id
     }
@@ -289,6 +314,7 @@ impl Relay {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let State::Opening(mut opening) = std::mem::replace(&mut server.state, State::Idle) else { return };
         let rest = opening.handshake.take_rest();
+        server.reading = Reading::new(opening.handshake.capabilities());
         let shared = Arc::clone(&server.shared);
         let at = server.pool;
         let route = &self.pools[at.0 as usize].route;
@@ -308,19 +334,23 @@ impl Relay {
             user: shared.key.user.clone(),
             login_us: now.since(opening.started),
         }));
-        if let Some(client) = opening.only_for {
-            self.begin_raw(client, id, &opening.settings);
-            if !rest.is_empty() && self.servers.contains_key(id) {
-                self.pass_to_client(client, id, &rest);
+        match opening.purpose {
+            Purpose::Pool => {}
+            Purpose::Exclusive(Exclusive { client, .. }) => {
+                self.begin_raw(client, id, &opening.settings);
+                if !rest.is_empty() && self.servers.contains_key(id) {
+                    self.pass_to_client(client, id, &rest);
+                }
+                return;
             }
-            return;
+            Purpose::Hub(key) => {
+                self.counters.servers_opened += 1;
+                self.servers[id].state = State::Listening(Arc::clone(&key));
+                self.hub_opened(&key);
+                return;
+            }
         }
         self.counters.servers_opened += 1;
-        if let Some(key) = opening.hub {
-            self.servers[id].state = State::Listening(Arc::clone(&key));
-            self.hub_opened(&key);
-            return;
-        }
         shared.end_opening();
         let is_first = shared.welcome().is_none_or(|welcome| welcome.settings != opening.settings);
         if is_first {
@@ -357,19 +387,18 @@ impl Relay {
         let now = self.now;
         let Some(server) = self.servers.get_mut(id) else { return };
         let State::Opening(opening) = &server.state else { return };
-        let only_for = opening.only_for;
+        let only_for = match &opening.purpose {
+            Purpose::Exclusive(wish) => Some(wish.client),
+            Purpose::Pool | Purpose::Hub(_) => None,
+        };
+        let is_pools = matches!(opening.purpose, Purpose::Pool);
+        let is_hubs = matches!(opening.purpose, Purpose::Hub(_));
         let shared = Arc::clone(&server.shared);
         let at = server.pool;
         let lasting = sqlstate.is_some_and(|state| is_lasting(&state));
         let is_plain = !server.tls;
         let route = &self.pools[at.0 as usize].route;
-        let hub = opening.hub.clone();
-        if lasting
-            && is_plain
-            && only_for.is_none()
-            && hub.is_none()
-            && route.endpoint.tls.mode == SslMode::Allow
-            && !shared.wants_tls()
+        if lasting && is_plain && is_pools && route.endpoint.tls.mode == SslMode::Allow && !shared.wants_tls()
         {
             // Spec: libpq's sslmode=allow: clear text first, TLS when that is refused.
             shared.set_wants_tls();
@@ -390,8 +419,7 @@ impl Relay {
             self.end_client(client, ClientEnd::ServerLost, Some(complaint));
             return;
         }
-        if let Some(key) = hub {
-            self.hub_not_opened(&key);
+        if is_hubs {
             self.lose_server(id, ServerEnd::LoginFailed);
             return;
         }
@@ -497,8 +525,6 @@ impl Relay {
             .min_by_key(|id| self.servers[*id].idle_since);
         match victim {
             Some(id) => {
-                let at = self.servers[id].pool;
-                self.take_idle(at, id);
                 self.lose_server(id, ServerEnd::Evicted);
                 if let Some(at) = self.pool_index.get(&asking.key).copied() {
                     self.want_server(at);
@@ -515,7 +541,6 @@ impl Relay {
         let idle = self.pools.iter().flat_map(|pool| pool.idle.iter().copied());
         let holders = idle.filter(|id| self.servers[*id].permit.holds(full));
         if let Some(id) = holders.min_by_key(|id| self.servers[*id].idle_since) {
-            self.take_idle(self.servers[id].pool, id);
             self.lose_server(id, ServerEnd::Evicted);
         }
     }

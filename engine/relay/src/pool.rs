@@ -22,7 +22,7 @@ use crate::action::{Action, ClientEnd, Mail, ServerEnd};
 use crate::adjust;
 use crate::aftermath::Aftermath;
 use crate::answers::{Answer, Unit};
-use crate::budget::PoolShared;
+use crate::budget::{PoolKey, PoolShared};
 use crate::client;
 use crate::counters::PoolCounters;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
@@ -53,6 +53,8 @@ pub struct Pool {
     pub is_gone: bool,
     /// Servers on this worker, in whatever state.
     pub servers: u32,
+    /// What its newest client has agreed on.
+    pub flags: u64,
     pub counters: PoolCounters,
 }
 
@@ -72,6 +74,10 @@ const FAIRNESS_GRAIN_US: u64 = 500;
 
 /// How many idle servers are looked at for one with the client's settings.
 const MATCH_DEPTH: usize = 8;
+
+/// How long one waits before a server that has agreed on something else is closed for it, though others would
+/// take that at once. Why at all: a login for each lease would be the price of strict order.
+const MISFIT_MS: u64 = 20;
 
 impl Pool {
     pub fn mode(&self) -> PoolMode {
@@ -103,9 +109,18 @@ impl Relay {
             welcome_waiters: Vec::new(),
             is_gone: false,
             servers: 0,
+            flags: 0,
             counters: PoolCounters::default(),
         });
         at
+    }
+
+    /// The pool of `key` on this worker, made if the configuration still has it.
+    pub(crate) fn pool_of_key(&mut self, key: &PoolKey) -> Option<PoolId> {
+        match self.pool_index.get(key).copied() {
+            Some(at) => Some(at),
+            None => self.routes.route_of_pool(key).map(|route| self.pool_for(route)),
+        }
     }
 
     /// Servers that are not free just now.
@@ -120,18 +135,7 @@ impl Relay {
         }
         let client = &self.clients[id];
         let at = client.pool;
-        let pool = &self.pools[at.0 as usize];
-        if pool.waiting == 0 && !pool.idle.is_empty() && !pool.is_paused() {
-            let wanted = &client.settings;
-            // Why: the same settings save a round trip; the most recent has the warmest cache.
-            let depth = pool
-                .idle
-                .iter()
-                .rev()
-                .take(MATCH_DEPTH)
-                .position(|server| Arc::ptr_eq(&self.servers[*server].settings, wanted))
-                .unwrap_or(0);
-            let place = pool.idle.len() - 1 - depth;
+        if let Some(place) = self.place_for(id) {
             let place = self.place_of_sequences(id, place, message, here);
             let server = self.pools[at.0 as usize].idle.remove(place);
             self.publish_share(at);
@@ -139,6 +143,37 @@ impl Relay {
             return Lent::Now(server);
         }
         self.enqueue(id)
+    }
+
+    /// Where in its pool is the idle server that suits a client best?
+    #[inline]
+    fn place_for(&self, id: ClientId) -> Option<usize> {
+        let client = &self.clients[id];
+        let pool = &self.pools[client.pool.0 as usize];
+        if pool.idle.is_empty() || pool.is_paused() {
+            return None;
+        }
+        let (wanted, flags) = (&client.settings, client.flags());
+        let suits = |server: &ServerId| self.servers[*server].flags == flags;
+        // Why not before those who wait for the same: they came first. Those of other flags wait for others.
+        if pool.waiting > 0 && !client.dialect.takes_turns() {
+            return None;
+        }
+        // Why: what its last statement left is there still, if nobody has had the server since.
+        if client.dialect.takes_turns() {
+            if let Some(place) = client.last_lease.and_then(|(last, lease)| {
+                let is_untouched = self.servers.get(last).is_some_and(|server| server.leases == lease);
+                pool.idle.iter().rposition(|idle| *idle == last).filter(|_| is_untouched)
+            }) {
+                return Some(place).filter(|place| suits(&pool.idle[*place]));
+            }
+        }
+        // Why: the same settings save a round trip; the most recent has the warmest cache.
+        let last = pool.idle.len() - 1;
+        let is_same =
+            |server: &ServerId| suits(server) && Arc::ptr_eq(&self.servers[*server].settings, wanted);
+        let recent = pool.idle.iter().rev().take(MATCH_DEPTH).position(is_same);
+        recent.or_else(|| pool.idle.iter().rev().position(suits)).map(|depth| last - depth)
     }
 
     fn enqueue(&mut self, id: ClientId) -> Lent {
@@ -275,9 +310,11 @@ impl Relay {
         let changes = adjust::plan(dialect, &server.settings, &wanted);
         let is_due = !changes.is_empty();
         if is_due {
-            dialect.write_settings(&mut server.output, &changes);
-            server.adjusting += 1;
-            server.owe(Answer::Ready(Unit::Query), false, now);
+            let requests = dialect.write_settings(&mut server.output, &changes);
+            server.adjusting += requests;
+            for _ in 0..requests {
+                server.owe(Answer::Ready(Unit::Query), false, now);
+            }
             server.statements.unnamed = None;
         }
         self.servers[server_id].settings = wanted;
@@ -293,7 +330,7 @@ impl Relay {
         error: ServerError,
     ) -> Aftermath {
         let time_out = self.servers.get_mut(id).and_then(|server| server.time_out.take());
-        if error.is_cancelled() {
+        if error.is_cancelled {
             // Why: the cancel was meant for the client's request, which has not begun yet.
             let own = || Box::new(Complaint::error(Code::Cancelled, error.message));
             if let Some(server) = self.servers.get_mut(id) {
@@ -302,6 +339,7 @@ impl Relay {
         } else if let Some(client) = client {
             let complaint = Complaint {
                 sqlstate: Some(error.sqlstate),
+                number: error.number,
                 ..Complaint::fatal(Code::Unsupported, error.message)
                     .hint("the client's startup parameters or settings are not accepted by the database")
             };
@@ -394,6 +432,13 @@ impl Relay {
         let at = self.servers[id].pool;
         let is_paused = self.pools[at.0 as usize].is_paused();
         let own = if is_paused { None } else { self.next_waiter(at) };
+        if let Some((oldest, since)) = own {
+            let flags = self.servers[id].flags;
+            if self.clients[oldest].flags() != flags {
+                self.give_to_other(id, at, flags, since);
+                return;
+            }
+        }
         if self.shared.workers > 1 && !is_paused {
             let shared = Arc::clone(&self.pools[at.0 as usize].shared);
             if let Some((to, since)) = shared.longest_waiting(self.worker) {
@@ -419,6 +464,37 @@ impl Relay {
         }
     }
 
+    /// The oldest that waits needs a server that has agreed on something else.
+    fn give_to_other(&mut self, id: ServerId, at: PoolId, flags: u64, since: Time) {
+        let is_patient =
+            self.now < since.after_ms(MISFIT_MS) || self.pools[at.0 as usize].shared.is_opening();
+        let suits = |(client, since): &(ClientId, Time)| {
+            self.clients.get(*client).is_some_and(|c| c.is_waiting_since(*since) && c.flags() == flags)
+        };
+        let place = if is_patient { self.pools[at.0 as usize].waiters.iter().position(suits) } else { None };
+        let Some(place) = place else {
+            // Nobody here wants it more: it gives its place to one that is wanted.
+            self.put_idle(id);
+            self.want_server(at);
+            return;
+        };
+        let pool = &mut self.pools[at.0 as usize];
+        let Some((client, since)) = pool.waiters.remove(place) else { return };
+        pool.waiting -= 1;
+        let waited_us = self.now.since(since);
+        self.publish_share(at);
+        self.attach(id, client, waited_us);
+        self.ready.push_back(client);
+    }
+
+    /// What the next server to be opened is to agree on: what the oldest that waits has agreed on.
+    pub(crate) fn wanted_flags(&mut self, at: PoolId) -> u64 {
+        let waiter = self.next_waiter(at).map(|(client, _)| client);
+        let pool = &self.pools[at.0 as usize];
+        let newcomer = pool.welcome_waiters.first().copied();
+        waiter.or(newcomer).and_then(|id| self.clients.get(id)).map_or(pool.flags, |client| client.flags())
+    }
+
     pub(crate) fn put_idle(&mut self, id: ServerId) {
         let now = self.now;
         let server = &mut self.servers[id];
@@ -426,12 +502,6 @@ impl Relay {
         server.idle_since = now;
         let at = server.pool;
         self.pools[at.0 as usize].idle.push(id);
-        self.publish_share(at);
-    }
-
-    /// Take an idle server out of the pool's hands.
-    pub(crate) fn take_idle(&mut self, at: PoolId, id: ServerId) {
-        self.pools[at.0 as usize].idle.retain(|idle| *idle != id);
         self.publish_share(at);
     }
 
@@ -468,6 +538,10 @@ impl Relay {
             }
             return;
         }
+        if server.must_reset && dialect.takes_turns() {
+            self.renew_session(id);
+            return;
+        }
         let step = if server.transaction != Transaction::None {
             Some("ROLLBACK".to_owned())
         } else if server.must_reset {
@@ -495,6 +569,26 @@ impl Relay {
         } else {
             self.release(id);
         }
+    }
+
+    /// Have a server begin a new session in the same connection.
+    fn renew_session(&mut self, id: ServerId) {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        server.must_reset = false;
+        let requests = server.dialect.write_renewal(&mut server.output).unwrap_or_default();
+        for _ in 0..requests {
+            server.owe(Answer::Ready(Unit::Query), false, now);
+        }
+        server.forget_numbers();
+        let mut settings = crate::session_state::Settings::default();
+        for name in server.dialect.lasting_settings() {
+            if let Some(value) = server.settings.value(name) {
+                settings.set(name, value);
+            }
+        }
+        self.servers[id].settings = self.settings.intern(settings);
+        self.flush_server(id);
     }
 
     /// Somebody needs a server here: get one from where there is one, or open one.

@@ -67,7 +67,7 @@ impl Relay {
 
     /// May `message`, the first of a lease, ask what sequences gave?
     fn may_ask_of_sequences(&self, id: ClientId, message: ClientMessage, here: &[u8]) -> bool {
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
         let judge = |text| dialect.effects_of(text).is_some_and(|effects| effects.reads_sequences);
         match message.intent {
             Intent::Query => judge(dialect.query_text(here)),

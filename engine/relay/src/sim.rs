@@ -101,12 +101,7 @@ impl World {
         let shared = Shared::new(workers, secret);
         let routes = Routes::new(snapshot, &shared).expect("a snapshot that can be used");
         let desk = |worker| Desk {
-            relay: Relay::new(
-                WorkerId(worker as u16),
-                Dialect::Postgres,
-                Arc::clone(&shared),
-                Arc::clone(&routes),
-            ),
+            relay: Relay::new(WorkerId(worker as u16), Arc::clone(&shared), Arc::clone(&routes)),
             ticked: 0,
             next_tick: Time(0),
             clients: HashMap::new(),
@@ -182,6 +177,7 @@ impl World {
             address: "10.0.0.1:5000".into(),
             local_address: "10.0.0.2:6432".into(),
             is_tls: false,
+            dialect: Dialect::Postgres,
         };
         let id = self.desks[worker].relay.client_opened(Time(self.now), opened);
         let client = self.clients.len();

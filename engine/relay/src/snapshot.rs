@@ -6,6 +6,7 @@
 //! unless said otherwise. Units, defaults and sentences are in `src/maitred/config/schema.py`.
 
 use maitred_wire::effects::Traces;
+use maitred_wire::Dialect;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Deserialize)]
@@ -31,6 +32,9 @@ pub struct Snapshot {
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
+    /// What clients speak here: "postgres" or "mysql".
+    #[serde(deserialize_with = "dialect")]
+    pub dialect: Dialect,
     pub address: Address,
     /// Expect a PROXY protocol header (v1 or v2) before anything else.
     pub proxy_protocol: bool,
@@ -97,6 +101,9 @@ pub struct ServerTls {
 pub struct Endpoint {
     /// Unique; shown in reports and logs.
     pub name: String,
+    /// What the database speaks, and with it every client of its databases: "postgres" or "mysql".
+    #[serde(deserialize_with = "dialect")]
+    pub dialect: Dialect,
     pub address: Address,
     pub tls: ServerTls,
     /// Servers open at this endpoint, over all pools.
@@ -231,6 +238,12 @@ fn kinds<'de, D: serde::Deserializer<'de>>(words: D) -> Result<Traces, D::Error>
     Ok(kinds)
 }
 
+/// A family of protocols by the word that configurations have for it.
+fn dialect<'de, D: serde::Deserializer<'de>>(word: D) -> Result<Dialect, D::Error> {
+    let word = String::deserialize(word)?;
+    Dialect::named(&word).ok_or_else(|| serde::de::Error::custom(format!("no dialect is called {word:?}")))
+}
+
 /// What a user sets differently; None keeps the database's setting.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
@@ -255,6 +268,12 @@ pub struct User {
     pub md5: Option<String>,
     /// `SCRAM-SHA-256$…` as in `pg_authid`; Python derives it from a plain password.
     pub scram: Option<String>,
+    /// `*` and 40 hex digits, as in `mysql.user` for mysql_native_password.
+    pub mysql_native: Option<String>,
+    /// `$A$005$…` as in `mysql.user` for caching_sha2_password.
+    pub mysql_sha2: Option<String>,
+    /// 43 characters of base64, as in `mysql.global_priv` for MariaDB's ed25519.
+    pub mysql_ed25519: Option<String>,
     pub pool: PoolOverrides,
     pub max_clients: u32,
     pub max_servers: u32,
@@ -276,10 +295,30 @@ pub enum AuthMethod {
     Cert,
 }
 
+/// How MySQL clients prove who they are; the names are those of the servers' plug-ins.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
+#[serde(rename_all = "snake_case")]
+pub enum MysqlMethod {
+    /// Any user, known or not.
+    Trust,
+    /// The password itself (mysql_clear_password), over TLS or a Unix socket.
+    Password,
+    #[serde(rename = "mysql_native_password")]
+    Native,
+    #[serde(rename = "caching_sha2_password")]
+    CachingSha2,
+    #[serde(rename = "ed25519")]
+    Ed25519,
+    /// The TLS client certificate's common name must be the user.
+    Cert,
+}
+
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Auth {
+    /// Of PostgreSQL clients.
     pub method: AuthMethod,
+    pub mysql_method: MysqlMethod,
     /// Ask Python about users that are not in `users`.
     pub ask_unknown: bool,
 }
@@ -306,6 +345,8 @@ pub struct Limits {
     pub keepalive_count: u32,
     pub tcp_user_timeout_ms: u32,
     pub listen_backlog: u32,
+    /// What MySQL clients are greeted with; "MariaDB" in it makes it a MariaDB.
+    pub mysql_version: String,
 }
 
 impl Limits {

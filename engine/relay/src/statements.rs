@@ -6,11 +6,13 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::hash::Hasher as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lru::LruCache;
 use maitred_wire::effects::Effects;
 use siphasher::sip128::{Hasher128, SipHasher13};
+
+use crate::session_state::Settings;
 
 /// Identity of a definition. Keyed per process, so nobody can choose two texts that collide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +27,10 @@ pub struct Statement {
     pub effects: Option<Box<Effects>>,
     /// The statement that it runs by SQL's `EXECUTE`, which a server must have, too.
     pub runs: Option<Arc<Statement>>,
+    /// The settings under which it was prepared, where its names do not stand for others later (MySQL).
+    pub under: Option<Arc<Settings>>,
+    /// How many parameters it has, once a server has said so (MySQL).
+    pub parameters: OnceLock<u16>,
 }
 
 impl Statement {
@@ -55,6 +61,15 @@ impl StatementHasher {
     pub fn key(&self, definition: &[u8]) -> StatementKey {
         let mut hasher = SipHasher13::new_with_key(&self.key);
         hasher.write(definition);
+        StatementKey(hasher.finish128().as_u128())
+    }
+
+    /// As `key`, for what a definition means under some settings; the `turn`th of a client that has it already.
+    pub fn key_in(&self, definition: &[u8], meaning: u64, turn: u32) -> StatementKey {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(definition);
+        hasher.write_u64(meaning);
+        hasher.write_u32(turn);
         StatementKey(hasher.finish128().as_u128())
     }
 }
@@ -111,6 +126,12 @@ impl ClientStatements {
     /// Bytes of all held definitions and names.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Has the client a statement of this identity, under whatever name? Asked only where `described` says so
+    /// of each (MySQL).
+    pub fn holds(&self, key: StatementKey) -> bool {
+        self.described.contains(&key)
     }
 
     pub fn named(&self, name: &[u8]) -> Option<&Arc<Statement>> {
@@ -274,6 +295,8 @@ mod tests {
                 definition: text.into(),
                 effects: None,
                 runs: None,
+                under: None,
+                parameters: OnceLock::new(),
             })
         };
         let mut client = ClientStatements::default();

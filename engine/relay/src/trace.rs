@@ -196,17 +196,18 @@ impl Relay {
         judged: Option<&'a Effects>,
         text: &[u8],
     ) -> Option<Cow<'a, Effects>> {
-        let route = &self.pools[self.servers[id].pool.0 as usize].route;
+        let server = &self.servers[id];
+        let (route, dialect) = (&self.pools[server.pool.0 as usize].route, server.dialect);
         if route.functions.is_none() && route.settings.sequences == SequenceScope::Transaction {
             return judged.map(Cow::Borrowed);
         }
         let mut effects = judged.cloned().unwrap_or_default();
         if let Some(functions) = &route.functions {
-            if let Some(called) = self.dialect.effects_of_calls(text, functions) {
+            if let Some(called) = dialect.effects_of_calls(text, functions) {
                 effects.add(&called);
             }
         }
-        if route.settings.sequences == SequenceScope::Session && self.dialect.advances_sequences(text) {
+        if route.settings.sequences == SequenceScope::Session && dialect.advances_sequences(text) {
             effects.begins.add(Traces::SEQUENCES);
         }
         (!effects.is_empty()).then_some(Cow::Owned(effects))
@@ -515,8 +516,8 @@ impl Relay {
     /// A client's settings are its server's now, but for those in which the two differed `before`, and for
     /// what a reset brings back of the client's own.
     fn carry(&mut self, id: ClientId, server: ServerId, before: &Settings, effects: &Effects) {
-        let dialect = self.dialect;
         let Some(client) = self.clients.get_mut(id) else { return };
+        let dialect = client.dialect;
         let fresh = self.pools[client.pool.0 as usize].shared.welcome();
         let is_reset = |name: &str| {
             effects.settings.reset_all && !dialect.is_unlisted(name)

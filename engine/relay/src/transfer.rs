@@ -3,9 +3,10 @@
 //! Reads no message. Called by `client` and `server` for replication, by the worker when a socket
 //! has been detached or arrives.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use maitred_wire::dialect::Tag;
+use maitred_wire::dialect::{Reading, Tag};
 use maitred_wire::Dialect;
 
 use crate::action::Action;
@@ -61,10 +62,7 @@ impl Relay {
     pub fn accept_parcel(&mut self, now: Time, mut server: Server) -> ServerId {
         self.now = now;
         let key = server.shared.key.clone();
-        let at = match self.pool_index.get(&key).copied() {
-            Some(at) => Some(at),
-            None => self.routes.route_of_pool(&key).map(|route| self.pool_for(route)),
-        };
+        let at = self.pool_of_key(&key);
         server.settings = self.settings.intern((*server.settings).clone());
         server.pool = at.unwrap_or_else(|| self.pool_of_orphans(&server));
         self.adopt(server)
@@ -140,8 +138,8 @@ impl Relay {
     /// Spec: RESET returns to what the session began with, its startup packet included. The server's
     /// session began with nothing, so its reports are not the client's to hear.
     fn bring_back_own_settings(&mut self, id: ClientId) {
-        let dialect = self.dialect;
         let Some(client) = self.clients.get_mut(id) else { return };
+        let dialect = client.dialect;
         let fresh = self.pools[client.pool.0 as usize].shared.welcome();
         let (was, own) = (Arc::clone(&client.settings), Arc::clone(&client.own_settings));
         client.settings = Arc::clone(&own);
@@ -187,6 +185,12 @@ impl Server {
             address: String::new(),
             local_address: String::new(),
             tls: false,
+            flags: 0,
+            reading: Reading::default(),
+            numbers: HashMap::new(),
+            preparing: None,
+            held: Vec::new(),
+            running: None,
             owed: Default::default(),
             pending_names: Default::default(),
             pending_closes: Default::default(),

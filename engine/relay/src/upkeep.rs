@@ -183,9 +183,7 @@ impl Relay {
                 let reason =
                     self.reason_to_retire(id).or((idle_deadline <= now).then_some(ServerEnd::IdleTimeout));
                 let retire_at = server.retire_at;
-                let at = server.pool;
                 if let Some(reason) = reason {
-                    self.take_idle(at, id);
                     self.lose_server(id, reason);
                     return Time::NEVER;
                 }
@@ -346,7 +344,6 @@ impl Relay {
             pool.shared.vacated_before.store(now.0, Ordering::Release);
         }
         for id in pools.iter().flat_map(|pool| pool.idle.clone()).collect::<Vec<_>>() {
-            self.take_idle(self.servers[id].pool, id);
             self.lose_server(id, ServerEnd::Vacated);
         }
         if let Some(id) = self.unused_hub(endpoint, database) {

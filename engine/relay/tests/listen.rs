@@ -3,6 +3,7 @@
 //! The scripted database judges the three commands itself, so what a client hears here is compared
 //! with what PostgreSQL's documentation promises.
 
+use maitred_relay::sim::database::Door;
 use maitred_relay::sim::frontend::{bind, execute, parse, query, sync, Reply};
 use maitred_relay::sim::setup::snapshot;
 use maitred_relay::sim::{Pieces, World};
@@ -199,6 +200,37 @@ fn the_loss_of_the_listening_server_is_told_and_it_comes_back() {
         assert_eq!(world.brief(again), "A:c=1");
         assert_eq!(pins(&mut world), 0);
         world.everybody_leaves();
+    }
+}
+
+#[test]
+fn a_listening_server_killed_while_it_logs_in_is_opened_anew() {
+    for workers in 1..=2 {
+        for named in [None, Some("shop")] {
+            let mut world = World::with_workers(snapshot(2), workers, 3);
+            let one = world.login(workers - 1);
+            world.query(one, "select 1");
+            let before = world.attempts.len();
+            world.doors.insert("db1".into(), Door::Mute);
+            assert_eq!(world.query(one, "listen c"), "C:LISTEN Z:I");
+            world.run_for(10_000);
+            assert_eq!((world.attempts.len(), world.sessions()), (before + 1, 1), "one is logging in");
+            world.with_all(|relay, now| {
+                relay.kill(now, named);
+            });
+            world.run_for(1_000_000);
+            assert_eq!(world.brief(one), "F:57P01");
+            world.doors.clear();
+            let (again, other) = (world.login(0), world.login(workers - 1));
+            assert_eq!(world.query(again, "listen c"), "C:LISTEN Z:I");
+            world.run_for(30_000_000);
+            assert_eq!(pins(&mut world), 0);
+            assert_eq!(listening(&world), ["c"]);
+            world.query(other, "notify c 1");
+            world.run_for(10_000);
+            assert_eq!(world.brief(again), "A:c=1");
+            world.everybody_leaves();
+        }
     }
 }
 

@@ -20,15 +20,31 @@ pub mod proxy_protocol;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dialect {
     Postgres,
+    Mysql,
 }
 
 impl Dialect {
+    pub const ALL: [Dialect; 2] = [Dialect::Postgres, Dialect::Mysql];
+
+    /// The dialect that configurations have this word for.
+    pub fn named(word: &str) -> Option<Dialect> {
+        Self::ALL.into_iter().find(|dialect| dialect.name() == word)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "postgres",
+            Dialect::Mysql => "mysql",
+        }
+    }
+
     /// The protocol's name in TLS (ALPN), where it has one.
     ///
     /// Spec: PostgreSQL manual, "SSL Session Encryption".
     pub fn application_protocol(self) -> Option<&'static [u8]> {
         match self {
             Dialect::Postgres => Some(b"postgresql"),
+            Dialect::Mysql => None,
         }
     }
 }
@@ -44,6 +60,21 @@ pub struct Fault(pub &'static str);
 pub enum Target {
     Statement,
     Portal,
+}
+
+/// How the answer to a command is built, where its bytes alone do not tell (MySQL).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Done, failed, or results of rows.
+    Rows,
+    /// One line of text.
+    Line,
+    /// Descriptions of columns.
+    Fields,
+    /// Rows of a cursor whose columns are known.
+    Fetched,
+    /// A statement was prepared.
+    Prepared,
 }
 
 /// What one client message asks for, once the client is logged in.
@@ -67,6 +98,28 @@ pub enum Intent {
     CopyData,
     CopyDone,
     CopyFail,
+    /// Bind values to a prepared statement and run it.
+    Run,
+    /// Read on in the cursor of a statement that was run.
+    Fetch,
+    /// Part of a value for a statement that will be run; no answer.
+    Append,
+    /// Forget what was appended to a statement, and its cursor.
+    Rewind,
+    /// Is anybody there?
+    Ping,
+    /// Begin a new session in the same connection, as somebody else perhaps.
+    Relogin,
+    /// Begin a new session in the same connection, as the same user.
+    Renew,
+    /// Change what was agreed at login.
+    Agree,
+    /// Stop somebody's query, or end somebody's session.
+    Kill,
+    /// Anything else that has one answer.
+    Command(Reply),
+    /// Take part in replication: a server of the client's own, unread.
+    Replicate,
     /// The client leaves.
     Quit,
 }
@@ -77,6 +130,13 @@ pub struct ClientMessage {
     pub intent: Intent,
     /// Whole length on the wire, header included. May exceed what has arrived.
     pub total: usize,
+}
+
+impl ClientMessage {
+    /// Is it as long as a packet can be, so that the next continues it (MySQL)?
+    pub fn goes_on(self) -> bool {
+        self.total == mysql::frame::HEADER + mysql::frame::FULL
+    }
 }
 
 /// Transaction state that a server reports when it is ready.
@@ -144,6 +204,8 @@ pub struct ServerMessage {
     pub progress: Progress,
     /// Whole length on the wire, header included. May exceed what has arrived.
     pub total: usize,
+    /// The answer under way ends with it, though it is no `Ready`.
+    pub is_last: bool,
 }
 
 /// What somebody said to all who listen to a channel.
@@ -215,12 +277,22 @@ pub struct Complaint {
     pub fatal: bool,
     /// The database's own five-character SQLSTATE, where the cause is the database's.
     pub sqlstate: Option<[u8; 5]>,
+    /// The database's own error number, where it has numbers.
+    pub number: Option<u16>,
 }
 
 impl Complaint {
     /// An error that leaves the client connected.
     pub fn error(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), detail: None, hint: None, fatal: false, sqlstate: None }
+        Self {
+            code,
+            message: message.into(),
+            detail: None,
+            hint: None,
+            fatal: false,
+            sqlstate: None,
+            number: None,
+        }
     }
 
     /// An error after which the client is closed.

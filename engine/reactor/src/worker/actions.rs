@@ -5,7 +5,7 @@
 
 use maitred_relay::action::{Action, Patron};
 use maitred_relay::ids::Time;
-use maitred_wire::handshake;
+use maitred_wire::{handshake, Dialect};
 
 use super::Worker;
 use crate::backend::Backend;
@@ -61,6 +61,10 @@ impl Worker {
             Action::StartClientTls(client) => {
                 if let Some(id) = self.client_sockets.get(client).copied() {
                     self.start_client_tls(id, false);
+                    let early = self.relay.take_tls_bytes(client);
+                    if !early.is_empty() {
+                        self.on_encrypted(now, id, &early);
+                    }
                 }
             }
             Action::StartServerTls(server) => {
@@ -75,7 +79,8 @@ impl Worker {
             }
             Action::OpenCancel { server, endpoint, key } => {
                 let mut request = Vec::new();
-                self.relay.dialect().write_cancel(&mut request, &key);
+                // Why this one: where a cancel is a statement, the relay opens a server for it.
+                Dialect::Postgres.write_cancel(&mut request, &key);
                 let asks_tls = self.relay.is_server_tls(server) && !endpoint.tls.direct;
                 let errand = Box::new(Errand { server, endpoint: endpoint.name.clone(), request, asks_tls });
                 self.connect_cancel(now, errand);

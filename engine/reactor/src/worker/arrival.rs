@@ -10,7 +10,7 @@ use std::sync::Arc;
 use maitred_relay::action::Event as RelayEvent;
 use maitred_relay::ids::Time;
 use maitred_relay::ClientOpened;
-use maitred_wire::proxy_protocol;
+use maitred_wire::{proxy_protocol, Dialect};
 
 use super::address::peer_address;
 use super::encrypted::TLS_HANDSHAKE;
@@ -52,19 +52,23 @@ impl Worker {
             self.sockets.insert(id, Owner::Arriving(Box::new(Arriving { listener, bytes: Vec::new() })));
             self.deadlines.push((now + LEAVING_US, id));
         } else {
-            self.become_client(now, id, peer, &listener.address);
+            self.become_client(now, id, peer, &listener);
         }
     }
 
-    fn become_client(&mut self, now: Time, id: SocketId, address: String, local_address: &Arc<str>) {
+    fn become_client(&mut self, now: Time, id: SocketId, address: String, listener: &ListenerFacts) {
         // Invariant: a closed client's socket is found by its id, whose slot the new one may take.
         self.perform(now);
-        let opened = ClientOpened { address, local_address: Arc::clone(local_address), is_tls: false };
+        let (local_address, dialect) = (Arc::clone(&listener.address), listener.dialect);
+        let opened = ClientOpened { address, local_address, is_tls: false, dialect };
         let client = self.relay.client_opened(now, opened);
-        match self.sockets.get_mut(id) {
-            Some(socket) => socket.owner = Owner::Client(client),
-            None => drop(self.sockets.insert(id, Owner::Client(client)).id),
-        }
+        let socket = match self.sockets.get_mut(id) {
+            Some(socket) => socket,
+            None => self.sockets.insert(id, Owner::Client(client)),
+        };
+        socket.owner = Owner::Client(client);
+        socket.is_fresh = begins_with_tls(dialect);
+        socket.dialect = dialect;
         self.client_sockets.insert(client, id);
     }
 
@@ -81,14 +85,11 @@ impl Worker {
                     Some(source) => source.to_string(),
                     None => raw.map(peer_address).unwrap_or_default(),
                 };
-                socket.is_fresh = true;
-                self.become_client(now, id, address, &listener.address);
+                self.become_client(now, id, address, &listener);
                 if let Some(first) = rest.first() {
-                    let is_tls = *first == TLS_HANDSHAKE;
-                    if let Some(socket) = self.sockets.get_mut(id) {
-                        socket.is_fresh = false;
-                    }
-                    if is_tls {
+                    let Some(socket) = self.sockets.get_mut(id) else { return };
+                    let is_fresh = std::mem::take(&mut socket.is_fresh);
+                    if is_fresh && *first == TLS_HANDSHAKE {
                         self.on_rare_bytes(now, id, &rest, true);
                     } else if let Some(Owner::Client(client)) =
                         self.sockets.get_mut(id).map(|socket| &socket.owner)
@@ -111,5 +112,14 @@ impl Worker {
 
     pub(super) fn count_client_gone(&self) {
         self.peers[usize::from(self.id.0)].clients.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// May a client begin with TLS at once?
+fn begins_with_tls(dialect: Dialect) -> bool {
+    match dialect {
+        Dialect::Postgres => true,
+        // Why: servers speak first, and a client's first byte may be any.
+        Dialect::Mysql => false,
     }
 }

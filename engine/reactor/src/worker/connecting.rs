@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use maitred_relay::ids::{ServerId, Time};
 use maitred_relay::snapshot::{Address, Endpoint, SslMode};
+use maitred_wire::Dialect;
 use socket2::SockAddr;
 
 use super::address::ends_in_text;
@@ -58,7 +59,7 @@ impl Worker {
             }
             Owner::Cancel(errand) if errand.asks_tls => {
                 let mut ask = Vec::new();
-                self.relay.dialect().write_tls_request(&mut ask);
+                Dialect::Postgres.write_tls_request(&mut ask);
                 self.write(now, id, ask);
             }
             Owner::Cancel(_) => self.send_cancel(id),

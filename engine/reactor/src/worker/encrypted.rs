@@ -24,12 +24,7 @@ impl Worker {
         match &mut socket.owner {
             Owner::Client(_) if is_first && self.tls.clients.is_some() => {
                 self.start_client_tls(id, true);
-                let Some(tls) = self.sockets.get_mut(id).and_then(|socket| socket.tls.as_mut()) else {
-                    return;
-                };
-                self.plaintext.clear();
-                let fed = tls.feed(bytes, &mut self.plaintext);
-                self.on_decrypted(now, id, true, fed);
+                self.on_encrypted(now, id, bytes);
             }
             Owner::Client(client) => self.relay.client_bytes(now, *client, bytes),
             Owner::Arriving(arriving) => {
@@ -42,6 +37,14 @@ impl Worker {
             }
             _ => {}
         }
+    }
+
+    /// The first bytes of a TLS session.
+    pub(super) fn on_encrypted(&mut self, now: Time, id: SocketId, bytes: &[u8]) {
+        let Some(tls) = self.sockets.get_mut(id).and_then(|socket| socket.tls.as_mut()) else { return };
+        self.plaintext.clear();
+        let fed = tls.feed(bytes, &mut self.plaintext);
+        self.on_decrypted(now, id, true, fed);
     }
 
     /// Encrypted bytes have been fed; what they held is in `plaintext`.
@@ -100,7 +103,7 @@ impl Worker {
     pub(super) fn start_client_tls(&mut self, id: SocketId, is_direct: bool) {
         let Some(config) = self.tls.clients.clone() else { return };
         if let Some(socket) = self.sockets.get_mut(id) {
-            socket.tls = Some(Box::new(TlsSession::accept(&config, is_direct)));
+            socket.tls = Some(Box::new(TlsSession::accept(&config, socket.dialect, is_direct)));
         }
     }
 

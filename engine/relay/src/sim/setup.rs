@@ -2,9 +2,11 @@
 //!
 //! Only data. Used by `World` and by the scenarios in `tests`.
 
+use maitred_wire::Dialect;
+
 use crate::snapshot::{
-    Address, Auth, AuthMethod, Database, Endpoint, Limits, ListenMode, Pinning, PoolMode, PoolOverrides,
-    PoolSettings, ServerTls, Snapshot, SslMode, User, WhenDown,
+    Address, Auth, AuthMethod, Database, Endpoint, Limits, ListenMode, MysqlMethod, Pinning, PoolMode,
+    PoolOverrides, PoolSettings, ServerTls, Snapshot, SslMode, User, WhenDown,
 };
 
 pub fn pool_settings(size: u32) -> PoolSettings {
@@ -32,6 +34,7 @@ pub fn pool_settings(size: u32) -> PoolSettings {
 pub fn endpoint(name: &str) -> Endpoint {
     Endpoint {
         name: name.into(),
+        dialect: Dialect::Postgres,
         address: Address::Tcp { host: name.into(), port: 5432 },
         tls: ServerTls {
             mode: SslMode::Disable,
@@ -67,6 +70,9 @@ pub fn user(name: &str) -> User {
         plain: None,
         md5: None,
         scram: None,
+        mysql_native: None,
+        mysql_sha2: None,
+        mysql_ed25519: None,
         pool: PoolOverrides::default(),
         max_clients: 0,
         max_servers: 0,
@@ -84,7 +90,7 @@ pub fn snapshot(size: u32) -> Snapshot {
         endpoints: vec![endpoint("db1")],
         databases: vec![database("shop", 0, size)],
         users: Vec::new(),
-        auth: Auth { method: AuthMethod::Trust, ask_unknown: false },
+        auth: Auth { method: AuthMethod::Trust, mysql_method: MysqlMethod::Trust, ask_unknown: false },
         limits: Limits {
             clients: 0,
             servers: 0,
@@ -100,6 +106,7 @@ pub fn snapshot(size: u32) -> Snapshot {
             keepalive_count: 0,
             tcp_user_timeout_ms: 0,
             listen_backlog: 0,
+            mysql_version: "8.0.0-maitred".into(),
         },
         console_names: vec!["maitred".into()],
         slow_query_ms: 0,

@@ -129,6 +129,13 @@ pub mod answer {
     pub const LOCAL_INFILE: u8 = 0xfb;
 }
 
+/// Kinds of what changed in a session. Spec: "OK_Packet", session state information.
+pub mod track {
+    pub const SYSTEM_VARIABLES: u8 = 0;
+    pub const SCHEMA: u8 = 1;
+    pub const STATE_CHANGE: u8 = 2;
+}
+
 /// What is said in a login. Spec: "Connection Phase Packets"; "Caching_sha2_password information".
 pub mod login {
     /// The only version of the handshake since 1998.

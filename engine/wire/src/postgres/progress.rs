@@ -48,7 +48,7 @@ pub fn next(input: &[u8], limit_bytes: usize) -> Result<Option<ServerMessage>, F
         spec::BACKEND_KEY_DATA => Progress::Key,
         _ => return Err(Fault("unknown message type from the server")),
     };
-    Ok(Some(ServerMessage { progress, total }))
+    Ok(Some(ServerMessage { progress, total, is_last: false }))
 }
 
 /// What a finished statement did to the session, as far as its tag says.

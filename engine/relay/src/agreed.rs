@@ -1,0 +1,68 @@
+//! What a client and we agreed on at its login, where protocols agree on something, and what its last
+//! statement left to be asked for.
+//!
+//! Only data and small questions; sends nothing. Held by `client`, used by `commands` and `leftovers`.
+
+use std::collections::HashMap;
+
+use maitred_wire::dialect::Voice;
+
+use crate::client::Client;
+use crate::ids::ClientId;
+use crate::Relay;
+
+/// Of one client; PostgreSQL's have none.
+#[derive(Debug, Default)]
+pub struct Agreed {
+    /// What the client can do.
+    pub capabilities: u64,
+    /// Number of the packet that we would say next.
+    pub sequence: u8,
+    /// The number that its newest prepared statement has.
+    pub newest_statement: u32,
+    /// Types of the parameters of its statements, as it told them last.
+    pub types: HashMap<u32, Box<[u8]>>,
+}
+
+/// Spec: MySQL "Status Flags": the session commits each statement by itself.
+const AUTOCOMMIT: u16 = 2;
+
+/// Spec: MySQL "Capabilities Flags".
+const SESSION_TRACK: u64 = 1 << 23;
+
+impl Client {
+    /// How we speak to it now.
+    pub fn voice(&self) -> Voice {
+        let Some(agreed) = &self.agreed else { return Voice::default() };
+        let is_off = matches!(self.settings.value("autocommit"), Some("OFF" | "0"));
+        Voice {
+            sequence: agreed.sequence,
+            capabilities: agreed.capabilities,
+            status: if is_off { 0 } else { AUTOCOMMIT },
+        }
+    }
+
+    /// What its servers must have agreed on, too.
+    pub fn flags(&self) -> u64 {
+        self.agreed.as_ref().map_or(0, |agreed| self.dialect.class_of(agreed.capabilities))
+    }
+
+    /// Is it told of its session's state at the end of each statement?
+    pub fn is_told_of_its_state(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.capabilities & SESSION_TRACK != 0)
+    }
+
+    /// The answer to a new command begins.
+    pub fn begin_answer(&mut self) {
+        if let Some(agreed) = &mut self.agreed {
+            agreed.sequence = 1;
+        }
+    }
+}
+
+impl Relay {
+    /// How we speak to a client now.
+    pub(crate) fn voice(&self, id: ClientId) -> Voice {
+        self.clients.get(id).map(Client::voice).unwrap_or_default()
+    }
+}
