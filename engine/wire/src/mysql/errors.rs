@@ -69,6 +69,7 @@ pub fn number(code: Code) -> (u16, &'static [u8; 5]) {
 /// Append the error packet of a complaint. Returns the sequence number that comes next.
 pub fn write(out: &mut Vec<u8>, sequence: u8, complaint: &Complaint, capabilities: u64) -> u8 {
     let (number, state) = number(complaint.code);
+    let number = complaint.number.unwrap_or(number);
     let state = complaint.sqlstate.as_ref().unwrap_or(state);
     write_as(out, sequence, (number, state), complaint, capabilities)
 }
