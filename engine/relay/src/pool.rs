@@ -308,7 +308,9 @@ impl Relay {
         }
         let wanted = Arc::clone(&client.settings);
         let dialect = server.dialect;
-        let changes = adjust::plan(dialect, &server.settings, &wanted);
+        let fresh = server.shared.welcome();
+        let mut changes = adjust::plan(dialect, &server.settings, &wanted);
+        adjust::name_defaults(dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
         let is_due = !changes.is_empty();
         if is_due {
             let requests = dialect.write_settings(&mut server.output, &changes);
