@@ -8,7 +8,8 @@ use crate::handshake::{ClientStep, Credentials, ErrandOutcome, LoginTo, Method, 
 use crate::mysql;
 use crate::postgres::{self, handshake_in, handshake_out, reply};
 use crate::{
-    digest, CancelKey, ClientMessage, Complaint, Dialect, Fault, Notification, Reply, ServerMessage, Transaction,
+    digest, CancelKey, ClientMessage, Complaint, Dialect, Fault, Notification, Reply, ServerMessage,
+    Transaction,
 };
 
 pub use crate::mysql::progress::{Change, Outcome, Reading};
@@ -324,9 +325,13 @@ impl Dialect {
     pub fn naming_settings(self) -> &'static [&'static str] {
         match self {
             Dialect::Postgres => &["search_path", "role", "session_authorization"],
-            Dialect::Mysql => {
-                &["schema", "sql_mode", "character_set_client", "character_set_connection", "collation_connection"]
-            }
+            Dialect::Mysql => &[
+                "schema",
+                "sql_mode",
+                "character_set_client",
+                "character_set_connection",
+                "collation_connection",
+            ],
         }
     }
 
@@ -552,7 +557,10 @@ impl Dialect {
         Complaint {
             number: Some(1421),
             sqlstate: Some(*b"HY000"),
-            ..Complaint::error(crate::Code::WrongState, format!("The statement ({number}) has no open cursor"))
+            ..Complaint::error(
+                crate::Code::WrongState,
+                format!("The statement ({number}) has no open cursor"),
+            )
         }
     }
 
