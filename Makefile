@@ -28,7 +28,7 @@ export PIP_CONSTRAINT := $(abspath $(LOCK))
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_QUIET := 1
 
-.PHONY: help build demo test test-rust test-python test-suites lint fmt bench fuzz docs clean
+.PHONY: help build demo mysql test test-rust test-python test-suites lint fmt bench fuzz docs clean
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 14
@@ -47,6 +47,7 @@ $(STATE)/venv:
 	touch $@
 
 $(STATE)/dev: $(LOCK) | $(STATE)/venv
+	@command -v mariadb_config >/dev/null && command -v pkg-config >/dev/null || { echo "the tests' MySQL drivers need a client library: on Debian, apt-get install libmariadb-dev pkg-config python3-dev" >&2; exit 1; }
 	$(BIN)/pip install --quiet -r $(LOCK)
 	touch $@
 
@@ -73,6 +74,12 @@ test: test-rust test-python ## every test, from nothing
 
 test-rust: | $(STATE)/venv
 	cd engine && cargo test --workspace --exclude maitred-binding --locked $(CARGO_TEST_ARGS)
+
+# Why not part of `test`: it is for Debian alone, 60 MB, and unstable's packages may be in disorder for a day.
+mysql: $(STATE)/mysql/root/usr/sbin/mysqld ## a MySQL server for the tests, from Debian unstable, unpacked under .venv
+
+$(STATE)/mysql/root/usr/sbin/mysqld: | $(STATE)/venv
+	$(PYTHON) tests/get_mysql.py $(STATE)/mysql
 
 # Afterwards the release engine, if there is one, is back in place.
 test-python: $(STATE)/dev $(STATE)/engine-quick.so

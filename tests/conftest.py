@@ -26,10 +26,17 @@ pytest_plugins = [
     "fix_wire",
     "fix_postgres",
     "fix_certificates",
+    "fix_mariadb",
+    "fix_mysql",
     "fix_network",
     "fix_maitred",
     "fix_crowd",
     "fix_parity",
+    "fix_mysql_packets",
+    "fix_mysql_stream",
+    "fix_mysql_wire",
+    "fix_mysql_front",
+    "fix_mysql_parity",
 ]
 
 # Why: a hung test must not hang the run; nothing else depends on this figure.
@@ -55,11 +62,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     for line in (
-        "live: needs a running PostgreSQL (started by the tests themselves)",
+        "live: needs running databases (started by the tests themselves)",
         "break_: cuts networks and kills servers",
         "slow: takes long; in live and break left out unless --run-slow is given",
         "servers(least): how many servers a scenario played on both sides needs at least",
         "deadline(seconds): after how long a test counts as hung",
+        "flavour(names): the databases that this MySQL test is for, mariadb or mysql",
         "one_backend: what it tests lies above the reactor; every back end with --run-slow",
     ):
         config.addinivalue_line("markers", line)
@@ -102,10 +110,13 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     import fix_maitred
+    import fix_mariadb
+    import fix_mysql
     import fix_postgres
 
     return [
         f"engine: {fix_maitred.engine_build()}",
         f"back ends: {', '.join(fix_maitred.backends(config))}; kernel {platform.release()}",
-        f"database: {fix_postgres.version()}",
+        f"databases: {fix_postgres.version()}; {fix_mariadb.version()}",
+        f"MySQL: {fix_mysql.version()}",
     ]

@@ -39,12 +39,14 @@ class Maitred:
     def __init__(self, config: dict[str, Any], *, backend: str, workers: int = 1) -> None:
         self.folder = temporary_folder()
         self.folder.chmod(0o755)
-        self.port, self.admin_port = free_ports(2)
+        self.port, self.admin_port, self.mysql_port = free_ports(3)
         self.backend = backend
         self.config = copy.deepcopy(config)
         listen = self.config.setdefault("listen", {})
         listen.setdefault("postgres", f"127.0.0.1:{self.port}")
         listen.setdefault("admin", f"127.0.0.1:{self.admin_port}")
+        if serves_mysql(self.config):
+            listen.setdefault("mysql", f"127.0.0.1:{self.mysql_port}")
         engine = self.config.setdefault("engine", {})
         engine.setdefault("backend", backend)
         engine.setdefault("workers", workers)
@@ -75,12 +77,13 @@ class Maitred:
         # Why asked first: after kill -9 the kernel may hold the old listeners a moment longer.
         if self.config["listen"].get("admin") and self.http("/readyz")[0] != 200:
             return False
-        if "127.0.0.1" not in str(self.config["listen"]["postgres"]):
-            return True
-        try:
-            socket.create_connection(self.address, timeout=1).close()
-        except OSError:
-            return False
+        for dialect, port in (("postgres", self.port), ("mysql", self.mysql_port)):
+            if "127.0.0.1" not in str(self.config["listen"].get(dialect)):
+                continue
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            except OSError:
+                return False
         return True
 
     @property
@@ -138,6 +141,10 @@ class Maitred:
     @property
     def address(self) -> tuple[str, int]:
         return ("127.0.0.1", self.port)
+
+    @property
+    def mysql_address(self) -> tuple[str, int]:
+        return ("127.0.0.1", self.mysql_port)
 
     def wire(self, user: str = "app", database: str = "shop", **options: Any) -> Wire:
         """A logged-in raw connection."""
@@ -289,6 +296,12 @@ def merge(base: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
         merged[key] = merge(merged[key], value) if both else value
     return merged
+
+
+def serves_mysql(config: dict[str, Any]) -> bool:
+    """Whether any database of a configuration is MySQL's."""
+    found = config.get("databases", {}).values()
+    return any(str(each.get("url", "")).startswith("mysql") for each in found)
 
 
 def basic(port: int, **databases: dict[str, Any]) -> dict[str, Any]:

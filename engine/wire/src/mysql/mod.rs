@@ -2,6 +2,7 @@
 //!
 //! Holds no neutral words: those are the crate's. Called through `dialect` alone.
 
+pub mod agreement;
 pub mod assign;
 pub mod calls;
 pub mod errors;
