@@ -15,6 +15,7 @@ from pathlib import Path
 
 from maitred import __version__, log, reference
 from maitred.auth.store import Verifiers
+from maitred.config import load
 from maitred.config.load import COMMAND_LINE, Layer
 from maitred.config.schema import SETTINGS
 from maitred.errors import ConfigInvalid, EngineRefused
@@ -67,10 +68,18 @@ def parser() -> argparse.ArgumentParser:
 
 def _fill_serve(serve: argparse.ArgumentParser) -> None:
     serve.description = "Run the proxy for one database's URL, or for a configuration file."
-    serve.add_argument("url", nargs="?", metavar="URL", help="postgres://user:password@host/name")
+    serve.add_argument(
+        "url", nargs="?", metavar="URL", help="postgres://user:password@host/name, or mysql://…"
+    )
     serve.add_argument("-c", "--config", metavar="FILE", type=Path, help="configuration in TOML")
     serve.add_argument(
-        "--listen", metavar="ADDR", action="append", help="listen.postgres; may be repeated"
+        "--listen",
+        metavar="ADDR",
+        action="append",
+        help="listen.postgres, or listen.mysql for the URL of a MySQL server; may be repeated",
+    )
+    serve.add_argument(
+        "--listen-mysql", metavar="ADDR", action="append", help="listen.mysql; may be repeated"
     )
     serve.add_argument("--admin", metavar="ADDR", help='listen.admin; "" for none')
     serve.add_argument("--workers", metavar="N", help="engine.workers")
@@ -113,10 +122,14 @@ def source_of(options: argparse.Namespace) -> Source:
         ValueError: both or neither of URL and FILE were given; the text says what to write.
     """
     if (options.url is None) == (options.config is None):
-        raise ValueError("give either a URL or -c FILE: maitred serve postgres://user@host/name")
+        raise ValueError(
+            "give either a URL or -c FILE: maitred serve postgres://user@host/name, or mysql://…"
+        )
     values: dict[tuple[str, ...], object] = {}
     if options.listen:
-        values["listen", "postgres"] = options.listen
+        values["listen", load.dialect_of(options.url or "")] = options.listen
+    if options.listen_mysql:
+        values["listen", "mysql"] = options.listen_mysql
     if options.admin is not None:
         values["listen", "admin"] = options.admin
     if options.workers is not None:

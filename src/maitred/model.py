@@ -21,6 +21,11 @@ Settings = Mapping[str, Value]
 
 TcpOrUnix = Literal["tcp", "unix"]
 
+Dialect = Literal["postgres", "mysql"]
+"""What a listener and an endpoint speak; MariaDB speaks mysql."""
+
+_BARE = ("trust", "cert")
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Address:
@@ -48,6 +53,14 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class Listener:
+    """Where clients of one dialect connect."""
+
+    dialect: Dialect
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
 class Tls:
     """TLS of one side. PEM texts are read when the configuration is, so that a swap is a reload."""
 
@@ -64,6 +77,7 @@ class Endpoint:
     """A database server's place and how it is spoken to."""
 
     name: str
+    dialect: Dialect
     address: Address
     tls: Tls
     max_servers: int
@@ -74,6 +88,7 @@ class Database:
     """A name that clients connect to, and where it leads."""
 
     name: str
+    dialect: Dialect
     endpoint: str
     remote_name: str | None
     user: str | None
@@ -97,7 +112,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user as configured; `password` is plain, a SCRAM verifier, an md5 hash, or absent."""
+    """A user as configured; `password` is plain, in a form that a database stores, or absent."""
 
     name: str
     password: Secret | None
@@ -125,7 +140,7 @@ class Config:
     """One complete, checked configuration."""
 
     source: str
-    listeners: tuple[Address, ...]
+    listeners: tuple[Listener, ...]
     proxy_protocol: bool
     unix_mode: int
     admin: Address | None
@@ -134,6 +149,7 @@ class Config:
     databases: tuple[Database, ...]
     users: tuple[User, ...]
     auth_method: str
+    mysql_method: str
     userlist: Path | None
     limits: Settings
     console_names: tuple[str, ...]
@@ -149,3 +165,17 @@ class Config:
     warnings: tuple[str, ...] = ()
     files: frozenset[Path] = field(default_factory=frozenset[Path])
     """Every file that was read: a change of any of them calls for a reload."""
+
+    def speaks(self, dialect: Dialect) -> bool:
+        """True when clients of `dialect` can connect."""
+        return any(one.dialect == dialect for one in self.listeners)
+
+    @property
+    def asks_passwords(self) -> bool:
+        """True when some clients prove who they are by a password."""
+        spoken: tuple[Dialect, ...] = ("postgres", "mysql")
+        return any(self.speaks(one) and self.method_of(one) not in _BARE for one in spoken)
+
+    def method_of(self, dialect: Dialect) -> str:
+        """How clients of `dialect` prove who they are."""
+        return self.mysql_method if dialect == "mysql" else self.auth_method

@@ -14,6 +14,7 @@ from typing import Any
 from maitred.auth.store import Directory, Verifiers, gather
 from maitred.config import load, snapshot
 from maitred.config.load import Layer
+from maitred.health import greeting
 from maitred.model import Config
 
 
@@ -46,7 +47,9 @@ class Prepared:
         """What works but may surprise."""
         return (*self.config.warnings, *self.directory.warnings)
 
-    def snapshot(self, number: int, disabled: Collection[str] = ()) -> dict[str, Any]:
+    def snapshot(
+        self, number: int, disabled: Collection[str] = (), *, mysql_version: str = greeting.UNKNOWN
+    ) -> dict[str, Any]:
         """Return what the engine takes."""
         return snapshot.build(
             self.config,
@@ -54,6 +57,7 @@ class Prepared:
             number=number,
             ask_unknown=self.directory.ask_unknown,
             disabled=disabled,
+            mysql_version=mysql_version,
         )
 
 

@@ -18,6 +18,7 @@ from maitred.config.schema import SETTINGS
 from maitred.config.setting import Kind, Scope
 from maitred.config.units import count
 from maitred.errors import ConfigInvalid, ConsoleUnknown, EngineRefused
+from maitred.health import greeting
 from maitred.model import Config
 from maitred.prepare import Prepared, Source, prepare
 
@@ -40,6 +41,7 @@ class Revisions:
         self.reloads = 0
         self.failures = 0
         self.disabled: frozenset[str] = frozenset()
+        self._mysql_version = greeting.UNKNOWN
         self._verifiers = Verifiers()
         self._console = Layer("console", {})
         self._prepared: Prepared | None = None
@@ -65,8 +67,9 @@ class Revisions:
             ConfigInvalid: with every problem found.
         """
         self._prepared = await asyncio.to_thread(prepare, self.source, self._verifiers)
+        self._mysql_version = await greeting.learn(self.config)
         self.number = 1
-        return self._prepared.snapshot(self.number)
+        return self._prepared.snapshot(self.number, mysql_version=self._mysql_version)
 
     async def reload(self, engine: Applies, *, cause: str) -> diff.Difference:
         """Load again and apply; settings made at the console are forgotten.
@@ -109,15 +112,19 @@ class Revisions:
         """Refuse new clients of a database, or take them again."""
         async with self._turn:
             names = self.disabled | {database} if disabled else self.disabled - {database}
-            engine.apply(self.prepared.snapshot(self.number + 1, names))
+            engine.apply(
+                self.prepared.snapshot(self.number + 1, names, mysql_version=self._mysql_version)
+            )
             self.number += 1
             self.disabled = frozenset(names)
 
     async def _replace(self, engine: Applies, console: Layer) -> diff.Difference:
         new = await asyncio.to_thread(prepare, self.source.under(console), self._verifiers)
-        engine.apply(new.snapshot(self.number + 1, self.disabled))
+        version = await greeting.learn(new.config, self._mysql_version)
+        engine.apply(new.snapshot(self.number + 1, self.disabled, mysql_version=version))
         change = diff.between(self.config, new.config)
         self.number += 1
+        self._mysql_version = version
         self._prepared, self._console = new, console
         return change
 

@@ -83,6 +83,25 @@ def secret_file(text: str, *, folder: Path) -> Path | None:
     return folder / text.removeprefix("file:") if text.startswith("file:") else None
 
 
+MYSQL_FORMS = ("native", "sha2", "ed25519")
+
+_FORMS = {
+    "scram": re.compile(r"SCRAM-SHA-256\$"),
+    "md5": re.compile(r"md5[0-9a-f]{32}\Z"),
+    # Spec: what mysql.user holds for mysql_native_password: "*" and SHA1(SHA1(password)).
+    "native": re.compile(r"\*[0-9A-Fa-f]{40}\Z"),
+    # Spec: for caching_sha2_password: $A$, rounds, $; as text, or in hex as SHOW CREATE USER has it
+    # under print_identified_with_as_hex.
+    "sha2": re.compile(r"\$A\$[0-9A-F]{3}\$|0x244124"),
+    "ed25519": re.compile(r"ed25519\$"),
+}
+
+
+def form(text: str) -> str:
+    """Tell in which form a password is: plain, scram, md5, or one of `MYSQL_FORMS`."""
+    return next((name for name, pattern in _FORMS.items() if pattern.match(text)), "plain")
+
+
 # Why: the password of a URL may itself hold `@` or `/` when somebody forgot to encode it, so the
 # greedy match runs to the last `@` before white space or a quote.
 _URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]*://[^\s:/@'\"]*):[^\s'\"]*@", re.IGNORECASE)
@@ -91,9 +110,12 @@ _KEYWORD = re.compile(
     r"(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|[^\s,;&}]+)",
     re.IGNORECASE,
 )
-_VERIFIER = re.compile(r"SCRAM-SHA-256\$[^\s'\",]+|\bmd5[0-9a-fA-F]{32}\b")
+_VERIFIER = re.compile(
+    r"SCRAM-SHA-256\$[^\s'\",]+|\bmd5[0-9a-fA-F]{32}\b|\*[0-9a-fA-F]{40}\b"
+    r"|\$A\$[0-9A-F]{3}\$[^'\"]{63}|\b0x244124[0-9a-fA-F]+|\bed25519\$[A-Za-z0-9+/]{43}"
+)
 _SQL_PASSWORD = re.compile(
-    r"(\bPASSWORD\s+)(?:[EeUu]?&?'(?:[^'\\]|\\.|'')*'|\$(\w*)\$.*?\$\2\$)",
+    r"(\b(?:PASSWORD|IDENTIFIED\s+(?:(?:WITH|VIA)\s+\w+\s+)?(?:BY|AS|USING))\s+)(?:[EeUu]?&?'(?:[^'\\]|\\.|'')*'|\$(\w*)\$.*?\$\2\$)",
     re.IGNORECASE | re.DOTALL,
 )
 

@@ -98,4 +98,4 @@ def test_the_routes_have_names_of_their_own() -> None:
 
 def test_a_url_that_cannot_be_read_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["doctor", "isolation", "mysql://x"]) == 2
-    assert "must begin with" in capsys.readouterr().err
+    assert "give a postgres:// URL" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 from maitred.config import load
 from maitred.config.load import Layer
 from maitred.errors import ConfigInvalid
-from maitred.model import Address, Config
+from maitred.model import Address, Config, Listener
 
 GOOD = """\
 [databases.shop]
@@ -21,6 +21,8 @@ url = "postgres://app:secret@db1:5432/shop"
 [users.app]
 password = "hello"
 """
+
+MYSQL = GOOD.replace("postgres://app:secret@db1:5432", "mysql://app:secret@db1:3306")
 
 Read = Callable[..., Config]
 
@@ -49,7 +51,7 @@ def only(read: Read, text: str) -> tuple[int | None, str]:
 
 def test_a_short_file_is_enough(read: Read) -> None:
     config = read(GOOD)
-    assert config.listeners == (Address(host="127.0.0.1", port=6432),)
+    assert config.listeners == (Listener("postgres", Address(host="127.0.0.1", port=6432)),)
     assert config.admin == Address(host="127.0.0.1", port=9127)
     database = config.databases[0]
     assert (database.name, database.remote_name, database.user) == ("shop", "shop", "app")
@@ -134,10 +136,9 @@ password = "x"
 x = 1
 """,
     )
-    assert [line for line, _ in found] == [2, 3, 5, 6, 8, 9, 10, 12, 15]
+    assert [line for line, _ in found] == [3, 5, 6, 8, 9, 10, 12, 15]
     texts = " | ".join(text for _, text in found)
     for told in (
-        "listen.mysql cannot be used: the MySQL listener is not available",
         "listen.http cannot be used",
         "did you mean pool.size?",
         'write "30s"',
@@ -178,6 +179,18 @@ x = 1
         (GOOD.replace("[users", "tls.direct=true\n[users"), 3, "asks for TLS at once"),
         (GOOD.replace("[users", "tls.ca='none.pem'\n[users"), 3, "cannot read"),
         ("[pool]\nsize = 20\nsize.x = 3", 3, "not valid TOML"),
+        ("[listen]\nmysql = []\n" + MYSQL, 2, "names no address"),
+        ("[listen]\nmysql = 'unix:/run:3306'\n" + MYSQL, 2, "a MySQL socket is a file"),
+        ("[listen]\nmysql = 'db1:3306'\n" + MYSQL, 4, "where maitred itself listens"),
+        ("[listen]\nmysql = '127.0.0.1:6432'\n" + GOOD, 2, "names 127.0.0.1:6432 twice"),
+        ("[listen]\nmysql = 'a:1'\nadmin = 'a:1'\n" + MYSQL, 3, "which listen.mysql has already"),
+        ("[auth]\nmysql_method = 'cert'\n" + MYSQL, 2, "needs tls.client.mode"),
+        ("[auth]\nmysql_method = 'password'\n" + MYSQL, 2, "over TLS only"),
+        ("[auth]\nmysql_method = 'md5'\n" + MYSQL, 2, "one of"),
+        (MYSQL.replace("[users", "parameters.x='y'\n[users"), 3, "a MySQL login has no parameters"),
+        (MYSQL.replace("[users", "tls.direct=true\n[users"), 3, "for PostgreSQL only"),
+        (MYSQL.replace("3306/shop", "3306/shop?ssl-mode=SOME"), 2, "VERIFY_IDENTITY"),
+        (MYSQL + "[databases.b]\nurl='postgres://db1:3306/b'", 6, "says that a mysql:// server"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_with_its_line(
@@ -281,6 +294,65 @@ def test_a_url_without_a_password_trusts_this_machine_only() -> None:
     layer = Layer("command line", {("listen", "postgres"): ["0.0.0.0:6432"]})
     with pytest.raises(ConfigInvalid, match="open to the network"):
         load.from_url("postgres://app@db1/shop", [layer])
+
+
+def places(config: Config) -> list[str]:
+    return [f"{one.dialect} {one.address}" for one in config.listeners]
+
+
+def test_a_listener_is_open_where_a_database_speaks_its_dialect(read: Read) -> None:
+    both = GOOD + "[databases.my]\nurl = 'mariadb://a:b@db2/my'\n"
+    assert places(read(GOOD)) == ["postgres 127.0.0.1:6432"]
+    assert places(read(MYSQL)) == ["mysql 127.0.0.1:6033"]
+    assert places(read(both)) == ["postgres 127.0.0.1:6432", "mysql 127.0.0.1:6033"]
+    assert [one.dialect for one in read(both).databases] == ["postgres", "mysql"]
+    written = "[listen]\nmysql = ['*:3306', 'unix:/run/m.sock']\npostgres = []\n" + MYSQL
+    assert places(read(written)) == ["mysql :3306", "mysql /run/m.sock"]
+
+
+def test_a_listener_that_nobody_can_use_is_a_warning(read: Read) -> None:
+    (warning,) = read("[listen]\nmysql = '127.0.0.1:3306'\n" + GOOD).warnings
+    assert warning == "listen.mysql is set, but no database is mysql://"
+
+
+def test_methods_are_asked_of_the_clients_they_are_for(read: Read) -> None:
+    # Nobody could log in by PostgreSQL here, and nobody has to.
+    config = read("[auth]\nmethod = 'cert'\nmysql_method = 'trust'\n" + MYSQL)
+    assert (config.method_of("mysql"), config.warnings) == ("trust", ())
+    (warning,) = read(MYSQL.replace("hello", "md5" + "0" * 32)).warnings
+    assert "only postgres clients can be checked with" in warning
+    (warning,) = read(GOOD.replace("hello", "*" + "0" * 40)).warnings
+    assert "only mysql clients can be checked with" in warning
+
+
+def test_a_host_limits_whichever_database_is_there(read: Read) -> None:
+    both = GOOD + "[databases.my]\nurl = 'mysql://a:b@db1/my'\n"
+    config = read(both + "[endpoints.db1]\nmax_servers = 7\n")
+    assert [one.max_servers for one in config.endpoints] == [7, 7]
+
+
+def test_mysql_sessions_are_reset_by_the_protocol_unless_told_otherwise(read: Read) -> None:
+    assert read(MYSQL).databases[0].pool["reset_query"] == "RESET CONNECTION"
+    assert read(GOOD).databases[0].pool["reset_query"] == "DISCARD ALL"
+    own = read("pool.reset_query = 'ROLLBACK'\n" + MYSQL)
+    assert own.databases[0].pool["reset_query"] == "ROLLBACK"
+
+
+def test_direct_tls_for_all_is_not_for_mysql(read: Read) -> None:
+    text = "[tls.server]\nmode = 'require'\ndirect = true\n"
+    assert read(text + GOOD).endpoints[0].tls.direct
+    assert not read(text + MYSQL).endpoints[0].tls.direct
+
+
+def test_the_url_of_a_mysql_server_is_a_configuration() -> None:
+    config = load.from_url("mysql://app:pw@db1/shop")
+    assert places(config) == ["mysql 127.0.0.1:6033"]
+    assert config.mysql_method == "caching_sha2_password"
+    config = load.from_url("mysql://app@db1/shop")
+    assert (config.mysql_method, config.auth_method) == ("trust", "scram-sha-256")
+    layer = Layer("command line", {("listen", "mysql"): ["0.0.0.0:6033"]})
+    with pytest.raises(ConfigInvalid, match="open to the network"):
+        load.from_url("mysql://app@db1/shop", [layer])
 
 
 def test_a_bad_url_is_told_without_its_password() -> None:

@@ -41,6 +41,10 @@ def test_equal_secrets_are_equal() -> None:
         "create role a with encrypted password E'hu''hush'",
         "CREATE USER a PASSWORD $x$hush$x$",
         "stored SCRAM-SHA-256$4096:hush$hush:hush=",
+        "CREATE USER a IDENTIFIED BY 'hush'",
+        "alter user a identified with caching_sha2_password by 'hush'",
+        "CREATE USER a IDENTIFIED VIA ed25519 USING 'hush'",
+        "cannot use mysql://app:hush@db1/shop",
     ],
 )
 def test_a_message_loses_its_password(text: str) -> None:
@@ -51,6 +55,19 @@ def test_a_message_loses_its_password(text: str) -> None:
 
 def test_an_md5_hash_is_removed() -> None:
     stored = "md5" + "0123456789abcdef" * 2
+    assert redact(f"user app {stored} refused") == "user app *** refused"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        "*" + "0123456789ABCDEF0123" * 2,
+        "$A$005$" + "s" * 20 + "h" * 43,
+        "0x244124303035247F",
+        "ed25519$" + "Z" * 43,
+    ],
+)
+def test_what_mysql_stores_of_a_password_is_removed(stored: str) -> None:
     assert redact(f"user app {stored} refused") == "user app *** refused"
 
 

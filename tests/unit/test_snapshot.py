@@ -120,6 +120,27 @@ def test_a_method_arrives_in_the_engines_word(
     assert prepared.snapshot(1)["auth"]["method"] in rust_words("AuthMethod", "kebab-case")
 
 
+def test_methods_of_mysql_are_the_words_of_the_engine() -> None:
+    found = re.search(r"pub enum MysqlMethod \{(.*?)\n\}", SNAPSHOT.read_text(), re.DOTALL)
+    assert found
+    renamed = re.findall(r'rename = "(\w+)"\)\]\n    \w+,', found[1])
+    plain = [one.lower() for one in re.findall(r"(?<!\]\n)^    (\w+),", found[1], re.MULTILINE)]
+    assert set(SETTINGS["auth.mysql_method"].choices) == {*renamed, *plain}
+
+
+def test_both_dialects_arrive_from_one_file(tmp_path: Path) -> None:
+    (tmp_path / "maitred.toml").write_text(
+        "[databases.shop]\nurl = 'postgres://a:b@db1/shop'\n"
+        "[databases.till]\nurl = 'mysql://a:b@db2/till'\n[users.a]\npassword = 'b'\n"
+    )
+    prepared = prepare(Source(file=tmp_path / "maitred.toml"), Verifiers())
+    snapshot = prepared.snapshot(1, mysql_version="8.4.0")
+    assert [one["dialect"] for one in snapshot["listeners"]] == ["postgres", "mysql"]
+    assert [one["dialect"] for one in snapshot["endpoints"]] == ["postgres", "mysql"]
+    assert snapshot["endpoints"][1]["address"] == {"tcp": {"host": "db2", "port": 3306}}
+    assert snapshot["limits"]["mysql_version"] == "8.4.0"
+
+
 def test_values_arrive(snapshot: dict[str, Any], tmp_path: Path) -> None:
     assert snapshot["number"] == 7
     assert [one["address"] for one in snapshot["listeners"]] == [

@@ -40,6 +40,9 @@ def test_a_plain_password_gets_a_verifier(gathered: Gather) -> None:
         "plain": "pw",
         "md5": None,
         "scram": derive_scram("pw", SALT),
+        "mysql_native": None,
+        "mysql_sha2": None,
+        "mysql_ed25519": None,
         "pool": {"size": 4},
         "max_clients": 3,
         "max_servers": 0,
@@ -52,6 +55,17 @@ def test_a_verifier_stays_itself(gathered: Gather) -> None:
     verifier = derive_scram("pw", b"other")
     user = gathered(f"[users.a]\npassword = '{verifier}'\n").listed[0]
     assert (user["plain"], user["scram"]) == (None, verifier)
+
+
+def test_what_mysql_stores_reaches_the_engine(gathered: Gather) -> None:
+    native, ed25519 = "*" + "0a" * 20, "Z" * 43
+    users = gathered(
+        f"[users.a]\npassword = '{native}'\n[users.b]\npassword = 'ed25519${ed25519}'\n"
+    ).listed
+    assert (users[0]["mysql_native"], users[0]["plain"], users[0]["scram"]) == (
+        native.upper(), None, None,
+    )  # fmt: skip
+    assert users[1]["mysql_ed25519"] == ed25519
 
 
 def test_an_unchanged_user_stays_unchanged_over_reloads(gathered: Gather) -> None:
@@ -111,6 +125,11 @@ def test_every_bad_line_of_a_list_is_told(gathered: Gather) -> None:
 def test_a_damaged_verifier_is_told_with_its_line(gathered: Gather) -> None:
     with pytest.raises(ConfigInvalid, match=r"userlist\.txt:2: the password of b is not a SCRAM"):
         gathered(WITH_LIST, '"a" "x"\n"b" "SCRAM-SHA-256$1"\n')
+
+
+def test_a_damaged_form_of_mysql_is_told_with_its_line(gathered: Gather) -> None:
+    with pytest.raises(ConfigInvalid, match=r"the password of a is not a caching_sha2_password"):
+        gathered("[users.a]\npassword = '$A$005$short'\n")
 
 
 def test_a_missing_list_is_told(tmp_path: Path) -> None:

@@ -45,6 +45,50 @@ def test_places(text: str, address: Address) -> None:
     assert url.parse(text).address == address
 
 
+def test_every_part_of_a_mysql_url_is_taken() -> None:
+    target = url.parse(
+        "mysql://app:s%40cret@db1:3307/shop?ssl-mode=VERIFY_IDENTITY&ssl-ca=/ca.pem"
+        "&ssl_cert=/c.pem&sslKey=/k.pem&tls-version=TLSv1.3&connect_timeout=3"
+    )
+    assert (target.dialect, target.address) == ("mysql", Address(host="db1", port=3307))
+    assert (target.user, target.password, target.database) == ("app", "s@cret", "shop")
+    assert target.tls == {
+        "mode": "verify-full", "ca": "/ca.pem", "certificate": "/c.pem", "key": "/k.pem",
+        "minimum": "1.3",
+    }  # fmt: skip
+    assert target.connect_timeout_s == 3
+
+
+@pytest.mark.parametrize(
+    ("mode", "ours"),
+    [
+        ("DISABLED", "disable"),
+        ("PREFERRED", "prefer"),
+        ("REQUIRED", "require"),
+        ("VERIFY_CA", "verify-ca"),
+        ("verify-identity", "verify-full"),
+        ("require", "require"),
+    ],
+)
+@pytest.mark.parametrize("name", ["ssl-mode", "ssl_mode", "sslMode", "sslmode"])
+def test_mysqls_names_of_modes(name: str, mode: str, ours: str) -> None:
+    assert url.parse(f"mysql://h/x?{name}={mode}").tls == {"mode": ours}
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("mysql://h", Address(host="h", port=3306)),
+        ("mariadb:///x", Address(host="localhost", port=3306)),
+        ("mysql://u:p@[::1]/x", Address(host="::1", port=3306)),
+        ("mysql://%2Frun%2Fmysqld.sock/x", Address(path="/run/mysqld.sock")),
+        ("mysql://u@localhost/x?unix_socket=/run/m.sock", Address(path="/run/m.sock")),
+    ],
+)
+def test_places_of_mysql(text: str, address: Address) -> None:
+    assert url.parse(text).address == address
+
+
 def test_what_is_not_said_is_none() -> None:
     target = url.parse("postgres://h")
     assert (target.user, target.password, target.database) == (None, None, None)
@@ -62,7 +106,7 @@ def test_system_authorities_are_no_file() -> None:
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("mysql://h/x", "must begin with"),
+        ("oracle://h/x", "must begin with"),
         ("postgres://a,b/x", "several hosts"),
         ("postgres://h/x?host=a,b", "several hosts"),
         ("postgres://h:abc/x", "where a port"),
@@ -80,6 +124,18 @@ def test_system_authorities_are_no_file() -> None:
         ("postgres://u:p%zz@h/x", "%25"),
         ("postgres://u:%ff@h/x", "not UTF-8"),
         ("postgres://u:%00@h/x", "zero byte"),
+        ("mysql://h:0/x", "where a port"),
+        ("mysql://a,b/x", "several hosts"),
+        ("mysql://::1:3306/x", "mysql://"),
+        ("mysql://h/x?ssl-mode=maybe", "VERIFY_IDENTITY"),
+        ("mysql://h/x?ssl-mod=REQUIRED", 'did you mean "ssl-mode"'),
+        ("mysql://h/x?charset=utf8mb4", "its own character set"),
+        ("mysql://h/x?tls-version=TLSv1.1", "oldest TLS"),
+        ("mysql://h/x?tls-version=new", "TLSv1.3 or both"),
+        ("mysql://h/x?connect_timeout=5s", "whole seconds"),
+        ("mysql://h/x?socket=run.sock", 'begins with "/"'),
+        ("mysql://h:3306/x?socket=/run.sock", "leave one out"),
+        ("mysql://:pw@h/x", "no user"),
     ],
 )
 def test_what_cannot_be_used_is_refused_with_what_to_change(text: str, told: str) -> None:

@@ -70,6 +70,29 @@ def test_forms_are_recognised() -> None:
     assert recognise("md5 is my password") == Stored(plain="md5 is my password")
 
 
+# As MySQL 9.7 shows one by SHOW CREATE USER, as text and with print_identified_with_as_hex.
+SALT, HASH = "\x07d>Jb`k7z]m_A,\x1bqP3&", "3pZ1bXCFxGMQAp5gNQtWXiEPKF0Pq.kqtY2bQMD2FY5"
+SHA2 = f"$A$005${SALT:\x01<20}{HASH}"
+
+
+def test_forms_of_mysql_are_recognised() -> None:
+    native = "*2470c0c06dee42fd1618bb99005adca2ec9d1e19"
+    assert recognise(native) == Stored(native=native.upper())
+    assert recognise(SHA2) == Stored(sha2=SHA2)
+    in_hex = "0x" + SHA2.encode().hex().upper()
+    assert recognise(in_hex) == Stored(sha2=in_hex)
+    assert recognise("ed25519$" + "Z" * 43) == Stored(ed25519="Z" * 43)
+    assert recognise("*star") == Stored(plain="*star")
+
+
+@pytest.mark.parametrize(
+    "text", [SHA2[:-1], SHA2 + "x", "0x24412430303524", "0x244124303", "ed25519$Z", "$A$005$x"]
+)
+def test_a_damaged_form_of_mysql_is_refused(text: str) -> None:
+    with pytest.raises(BadStored, match=r"copy|hex is damaged"):
+        recognise(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [

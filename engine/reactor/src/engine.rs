@@ -16,7 +16,6 @@ use maitred_relay::ids::WorkerId;
 use maitred_relay::route::{self, Routes};
 use maitred_relay::snapshot::{Listener, Snapshot, SslMode, User};
 use maitred_relay::Relay;
-use maitred_wire::Dialect;
 
 use crate::backend::{self, Backend};
 use crate::errand::Errands;
@@ -91,7 +90,7 @@ impl Engine {
             let outfit = Outfit {
                 id,
                 backend,
-                relay: Relay::new(id, Dialect::Postgres, Arc::clone(&shared), Arc::clone(&routes)),
+                relay: Relay::new(id, Arc::clone(&shared), Arc::clone(&routes)),
                 mailbox,
                 peers: Arc::clone(&peers),
                 events: Arc::clone(&events),

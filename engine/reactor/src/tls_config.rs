@@ -3,6 +3,7 @@
 //! Reads no file (PEM texts come with the snapshot) and keeps no connection.
 //! Called by `engine` when a snapshot is applied; `worker` starts sessions from the result.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -24,9 +25,8 @@ fn application_protocol(dialect: Dialect) -> Vec<Vec<u8>> {
 
 /// TLS that we show to clients.
 pub struct TlsServerConfig {
-    postgres: Arc<ServerConfig>,
-    /// The same without an application protocol.
-    mysql: Arc<ServerConfig>,
+    /// By what is spoken in it, for the name of that protocol.
+    configs: HashMap<Dialect, Arc<ServerConfig>>,
     /// For channel binding; of our own certificate.
     end_point_hash: Option<Arc<[u8]>>,
 }
@@ -64,20 +64,16 @@ impl TlsServerConfig {
         let speaking = |dialect| {
             let mut config = config.clone();
             config.alpn_protocols = application_protocol(dialect);
-            Arc::new(config)
+            (dialect, Arc::new(config))
         };
-        let (postgres, mysql) = (speaking(Dialect::Postgres), speaking(Dialect::Mysql));
-        let ready = Self { postgres, mysql, end_point_hash };
+        let ready = Self { configs: Dialect::ALL.into_iter().map(speaking).collect(), end_point_hash };
         // Why: what a session refuses, it refuses always; better here than at the first client.
         ready.connection(Dialect::Postgres).map_err(|error| format!("tls.client: {error}"))?;
         Ok(Arc::new(ready))
     }
 
     pub(crate) fn connection(&self, dialect: Dialect) -> Result<UnbufferedServerConnection, rustls::Error> {
-        UnbufferedServerConnection::new(Arc::clone(match dialect {
-            Dialect::Postgres => &self.postgres,
-            Dialect::Mysql => &self.mysql,
-        }))
+        UnbufferedServerConnection::new(Arc::clone(&self.configs[&dialect]))
     }
 
     pub(crate) fn end_point_hash(&self) -> Option<Arc<[u8]>> {

@@ -14,7 +14,8 @@ use crate::Relay;
 /// What one server message did beyond being passed on.
 pub(crate) enum Aftermath {
     None,
-    Ready,
+    /// A unit of work ended; whether its client waited for it.
+    Ready(bool),
     Lost(Fault),
     Ended(ServerEnd),
 }
@@ -96,9 +97,14 @@ impl Relay {
     }
 
     /// A setting changed: it is the client's from now on, and the server's.
-    pub(crate) fn note_setting(&mut self, id: ServerId, client: Option<ClientId>, here: &[u8]) -> bool {
+    pub(crate) fn note_setting(
+        &mut self,
+        id: ServerId,
+        client: Option<ClientId>,
+        name: &[u8],
+        value: &[u8],
+    ) -> bool {
         let server = self.servers.get_mut(id).expect("the caller holds it");
-        let Ok((name, value)) = server.dialect.setting_of(here) else { return false };
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
             return false;
         };
@@ -159,7 +165,7 @@ impl Relay {
     }
 
     /// A unit of work ended.
-    pub(crate) fn note_ready(&mut self, id: ServerId, client: Option<ClientId>) {
+    pub(crate) fn note_ready(&mut self, id: ServerId, client: Option<ClientId>, shown: bool) {
         let now = self.now;
         let server = self.servers.get_mut(id).expect("the caller holds it");
         if !server.owed.is_empty() {
@@ -183,7 +189,7 @@ impl Relay {
         server.is_discarded = false;
         server.timeouts = 0;
         server.time_out = None;
-        if let Some(client) = client {
+        if let Some(client) = client.filter(|_| shown || !server.dialect.takes_turns()) {
             self.count_unit(id, client);
         }
         let server = self.servers.get_mut(id).expect("the caller holds it");

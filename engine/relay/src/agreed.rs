@@ -27,6 +27,9 @@ pub struct Agreed {
 /// Spec: MySQL "Status Flags": the session commits each statement by itself.
 const AUTOCOMMIT: u16 = 2;
 
+/// Spec: MySQL "Capabilities Flags".
+const SESSION_TRACK: u64 = 1 << 23;
+
 impl Client {
     /// How we speak to it now.
     pub fn voice(&self) -> Voice {
@@ -42,6 +45,11 @@ impl Client {
     /// What its servers must have agreed on, too.
     pub fn flags(&self) -> u64 {
         self.agreed.as_ref().map_or(0, |agreed| self.dialect.class_of(agreed.capabilities))
+    }
+
+    /// Is it told of its session's state at the end of each statement?
+    pub fn is_told_of_its_state(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.capabilities & SESSION_TRACK != 0)
     }
 
     /// The answer to a new command begins.

@@ -149,7 +149,8 @@ impl Server {
             }
             Progress::Prepared => {
                 answer == Answer::Ready(Unit::Reply(Reply::Prepared))
-                    || matches!(answer, Answer::Prepared { .. } | Answer::PreparedUnnamed) && self.pop_answer()
+                    || matches!(answer, Answer::Prepared { .. } | Answer::PreparedUnnamed)
+                        && self.pop_answer()
             }
             Progress::Bound => matches!(answer, Answer::Bound(_)) && self.pop_answer(),
             Progress::Closed => matches!(answer, Answer::Closed(_)) && self.pop_answer(),

@@ -244,6 +244,17 @@ impl Relay {
         self.settle();
     }
 
+    /// Has its server asked it for a file?
+    #[inline]
+    fn is_asked_for_file(&self, id: ClientId) -> bool {
+        match self.clients[id].state {
+            State::Leased(server) => {
+                self.clients[id].dialect.takes_turns() && self.servers[server].is_copying_in()
+            }
+            _ => false,
+        }
+    }
+
     /// Go on with what a client sent earlier.
     pub(crate) fn proceed(&mut self, id: ClientId) {
         let Some(client) = self.clients.get_mut(id) else { return };
@@ -424,14 +435,20 @@ impl Relay {
 
     /// A message of a client that has no server: answer it here, or get a server.
     fn begin(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Result<Step, Fault> {
+        let dialect = self.clients[id].dialect;
         let client = &mut self.clients[id];
-        let dialect = client.dialect;
         if client.lost.is_some()
             && !matches!(message.intent, Intent::CopyData | Intent::CopyDone | Intent::CopyFail)
         {
             let complaint = *client.lost.take().expect("checked");
             return Ok(self.fail_unit(id, &complaint, message, here));
         }
+        if dialect.takes_turns() {
+            if let Some(answered) = self.begin_command(id, message, here) {
+                return answered;
+            }
+        }
+        let client = &mut self.clients[id];
         match message.intent {
             // Spec: outside COPY these are ignored, for clients that have not yet seen its failure.
             Intent::CopyData | Intent::CopyDone | Intent::CopyFail | Intent::Flush => {
@@ -489,6 +506,7 @@ impl Relay {
             Intent::Query | Intent::Call | Intent::Sync => {
                 self.say(id, |out| dialect.say_ready(out, Transaction::None));
             }
+            _ if dialect.takes_turns() => {}
             _ => self.clients[id].state = State::Skipping,
         }
         Step::Used(self.drop_message(id, message, here))

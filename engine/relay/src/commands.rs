@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use maitred_wire::dialect::Run;
+use maitred_wire::dialect::{Change, Run};
 use maitred_wire::effects::Effects;
-use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Reply, Target, Transaction};
+use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Reply, Target};
 
 use crate::adjust;
 use crate::aftermath::Aftermath;
@@ -18,6 +18,11 @@ use crate::ids::{ClientId, ServerId};
 use crate::server::{Held, Preparing, Server};
 use crate::statements::{Statement, Understood};
 use crate::Relay;
+
+/// Spec: MySQL "Status Flags".
+const MORE_RESULTS: u16 = 1 << 3;
+const CURSOR_EXISTS: u16 = 1 << 6;
+const LAST_ROW_SENT: u16 = 1 << 7;
 
 impl Relay {
     /// Send a command to the client's server and note what that makes it owe.
@@ -59,11 +64,6 @@ impl Relay {
                 self.forward_numbered(id, to, message, here)
             }
             Intent::Command(reply) => {
-                if let Some(effects) = self.clients[id].dialect.effects_of_command(here) {
-                    if let Err(complaint) = self.suspect(to, &effects, b"") {
-                        return Ok(self.fail_command(id, &complaint, message, here));
-                    }
-                }
                 self.servers[to].owe(Answer::Ready(Unit::Reply(reply)), true, now);
                 Ok(self.pass_command(id, to, message, here))
             }
@@ -224,6 +224,7 @@ impl Relay {
         self.write_run(id, to, message, here, &run, of_server)?;
         let server = &mut self.servers[to];
         server.let_go(statement.key);
+        server.running = run.opens_cursor.then_some(statement.key);
         if run.opens_cursor {
             server.held.push((statement.key, Held::Cursor));
         }
@@ -285,7 +286,12 @@ impl Relay {
     }
 
     /// Write, unseen, what leads from settings to others.
-    fn write_change(&mut self, to: ServerId, from: &crate::session_state::Settings, wanted: &crate::session_state::Settings) {
+    fn write_change(
+        &mut self,
+        to: ServerId,
+        from: &crate::session_state::Settings,
+        wanted: &crate::session_state::Settings,
+    ) {
         let now = self.now;
         let server = &mut self.servers[to];
         let changes = adjust::plan(server.dialect, from, wanted);
@@ -327,20 +333,18 @@ impl Relay {
                     // It stays prepared there, for the next who asks for the same text.
                     dialect.write_rewind(&mut server.output, of_server);
                     server.owe(Answer::Ready(Unit::Query), false, now);
-                    server.unseen += 1;
                 }
                 self.forget_numbered(id, number);
                 Ok(Step::Used(self.drop_message(id, message, here)))
             }
             (Intent::Fetch, Some(of_server)) if has_cursor => {
+                server.running = Some(key);
                 server.owe(Answer::Ready(Unit::Reply(Reply::Fetched)), true, now);
                 dialect.write_renumbered(&mut server.output, here, of_server);
                 self.clients[id].passing = message.total - here.len();
                 Ok(Step::Used(here.len()))
             }
-            (Intent::Fetch, _) => {
-                Ok(self.fail_command(id, &dialect.no_cursor(number), message, here))
-            }
+            (Intent::Fetch, _) => Ok(self.fail_command(id, &dialect.no_cursor(number), message, here)),
             (Intent::Append, Some(of_server)) => {
                 if !server.held.contains(&(key, Held::Values)) {
                     server.held.push((key, Held::Values));
@@ -368,7 +372,9 @@ impl Relay {
         match message.intent {
             // Spec: these have no answer, whatever they name.
             Intent::Append | Intent::Close(_) => Step::Used(self.drop_message(id, message, here)),
-            Intent::Fetch => self.fail_command(id, &dialect.unknown_statement(number, "FETCH"), message, here),
+            Intent::Fetch => {
+                self.fail_command(id, &dialect.unknown_statement(number, "FETCH"), message, here)
+            }
             _ => self.fail_command(id, &dialect.unknown_statement(number, "RESET"), message, here),
         }
     }
@@ -398,9 +404,12 @@ impl Relay {
     ) -> Option<Result<Step, Fault>> {
         self.clients[id].begin_answer();
         match message.intent {
-            Intent::Ping | Intent::Relogin | Intent::Renew | Intent::Agree | Intent::Kill | Intent::Replicate => {
-                Some(self.answer_command(id, message, here))
-            }
+            Intent::Ping
+            | Intent::Relogin
+            | Intent::Renew
+            | Intent::Agree
+            | Intent::Kill
+            | Intent::Replicate => Some(self.answer_command(id, message, here)),
             Intent::Run | Intent::Fetch | Intent::Append | Intent::Rewind | Intent::Close(_) => {
                 let dialect = self.clients[id].dialect;
                 let number = match dialect.statement_number(here) {
@@ -449,7 +458,9 @@ impl Relay {
                     return Ok(Step::Wait);
                 }
                 let dialect = self.clients[id].dialect;
-                let Some(agreed) = &mut self.clients[id].agreed else { return Err(Fault("nothing was agreed")) };
+                let Some(agreed) = &mut self.clients[id].agreed else {
+                    return Err(Fault("nothing was agreed"));
+                };
                 match dialect.agree(agreed.capabilities, here) {
                     Ok(capabilities) => agreed.capabilities = capabilities,
                     Err(complaint) => return Ok(self.fail_command(id, &complaint, message, here)),
@@ -549,7 +560,7 @@ impl Relay {
             if error.is_cancelled {
                 server.note_cancelled_question();
                 server.pop_answer();
-                return (false, Aftermath::Ready);
+                return (false, Aftermath::Ready(owed.shown));
             }
             self.lose_with_state(id, client, &error.message);
             return (false, Aftermath::None);
@@ -577,19 +588,20 @@ impl Relay {
         server.note_failed_text();
         let time_out = if error.is_cancelled { server.time_out.take() } else { None };
         server.preparing = None;
-        server.held.retain(|(_, held)| *held != Held::Cursor || !is_preparation);
+        if let Some(key) = server.running.take() {
+            server.let_go(key);
+        }
         if server.owed.is_empty() {
             dialect.write_sync(&mut server.output);
             server.owe(Answer::Ready(Unit::Sync), false, now);
-            server.unseen += 1;
             self.flush_server(id);
         }
         if let (Some(client), Some(complaint)) = (client, time_out) {
             let voice = self.voice(client);
             self.say(client, |out| dialect.say_error(out, &complaint, voice));
-            return (false, Aftermath::Ready);
+            return (false, Aftermath::Ready(owed.shown));
         }
-        (true, Aftermath::Ready)
+        (true, Aftermath::Ready(true))
     }
 
     /// What the end of a statement's results says of the session. Returns whether the client sees it as it is.
@@ -609,8 +621,12 @@ impl Relay {
             self.note_changes(id, client, outcome.changed)?;
         }
         let server = &mut self.servers[id];
-        if shown && !server.held.is_empty() {
-            server.note_cursor(outcome.status);
+        if shown && outcome.status & MORE_RESULTS == 0 {
+            if let Some(key) = server.running.take() {
+                if outcome.status & LAST_ROW_SENT != 0 || outcome.status & CURSOR_EXISTS == 0 {
+                    server.let_go(key);
+                }
+            }
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
@@ -623,7 +639,6 @@ impl Relay {
 
     /// A server tells what changed in its session.
     fn note_changes(&mut self, id: ServerId, client: Option<ClientId>, changed: &[u8]) -> Result<(), Fault> {
-        use maitred_wire::dialect::Change;
         let dialect = self.servers[id].dialect;
         for change in dialect.changes_of(changed) {
             match change? {
@@ -641,26 +656,18 @@ impl Relay {
 }
 
 impl Server {
+    /// Its session is new: no statement is prepared, none keeps anything.
+    pub(crate) fn forget_numbers(&mut self) {
+        self.numbers.clear();
+        self.statements = Default::default();
+        self.held.clear();
+        self.running = None;
+    }
+
     /// Nothing of a statement is held any more. True: something was.
     fn let_go(&mut self, key: crate::statements::StatementKey) -> bool {
         let before = self.held.len();
         self.held.retain(|(held, _)| *held != key);
         self.held.len() < before
-    }
-
-    /// Spec: MySQL "Status Flags": a cursor is open; its last row was sent.
-    fn note_cursor(&mut self, status: u16) {
-        const CURSOR_EXISTS: u16 = 1 << 6;
-        const LAST_ROW_SENT: u16 = 1 << 7;
-        if status & LAST_ROW_SENT != 0 || status & CURSOR_EXISTS == 0 {
-            if let Some(at) = self.held.iter().rposition(|(_, held)| *held == Held::Cursor) {
-                self.held.remove(at);
-            }
-        }
-    }
-
-    /// Is the state of the transaction known?
-    pub fn has_known_transaction(&self) -> bool {
-        self.transaction != Transaction::Failed
     }
 }

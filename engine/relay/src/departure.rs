@@ -56,6 +56,12 @@ impl Relay {
         }
         let is_undone = self.forget_trace(id);
         let server = &mut self.servers[id];
+        if !server.held.is_empty() {
+            server.held.clear();
+            server.must_reset = true;
+        }
+        // Why: a file that was asked for would have to be ended in its own words.
+        let is_cut = is_cut || server.dialect.takes_turns() && server.copy.is_some();
         if is_cut || !is_undone {
             // Half a message has been sent: no request can follow it. Or something was loaded that stays.
             server.state = server::State::Cleaning { until: now };

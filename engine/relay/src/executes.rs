@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use maitred_wire::effects::{Effects, Traces};
-use maitred_wire::{ClientMessage, Intent, Transaction};
+use maitred_wire::{ClientMessage, Dialect, Intent, Transaction};
 
 use crate::answers::{Answer, Unit};
 use crate::client::Step;

@@ -9,10 +9,10 @@
 pub mod action;
 mod adjust;
 pub mod aftermath;
+pub mod agreed;
 pub mod answers;
 pub mod budget;
 pub mod cancel;
-pub mod agreed;
 pub mod client;
 pub mod commands;
 pub mod console;

@@ -7,18 +7,19 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use maitred_wire::dialect::ClientHandshake;
+use maitred_wire::dialect::{ClientHandshake, Greeting};
 use maitred_wire::handshake::{ClientStep, ErrandOutcome, Method, Startup};
-use maitred_wire::{Code, Complaint, Transaction};
+use maitred_wire::{Code, Complaint, Dialect, Transaction};
 
 use crate::action::{Action, ClientEnd, Event, Patron};
+use crate::agreed::Agreed;
 use crate::budget::{Level, Permit};
 use crate::client::{Client, Identity, State};
 use crate::ids::{ClientId, Time};
 use crate::open::Exclusive;
 use crate::route::KnownUser;
 use crate::session_state::{is_same_value, Settings};
-use crate::snapshot::{AuthMethod, SslMode};
+use crate::snapshot::{AuthMethod, MysqlMethod, SslMode};
 use crate::{ClientOpened, Relay};
 
 /// A login under way.
@@ -39,17 +40,19 @@ impl Relay {
     /// Somebody connected.
     pub fn client_opened(&mut self, now: Time, opened: ClientOpened) -> ClientId {
         self.now = now;
-        let limits = &self.routes.snapshot.limits;
-        let login = Login {
-            handshake: self.dialect.client_handshake(),
+        let deadline = now.after_ms(self.routes.snapshot.limits.client_login_timeout_ms);
+        // Why a vacant one first: who is greeted with a number must have it.
+        let vacant = Login {
+            handshake: Dialect::Postgres.client_handshake(Greeting::default),
             startup: None,
             user: None,
             turn: None,
-            deadline: now.after_ms(limits.client_login_timeout_ms),
+            deadline,
             common_name: None,
             channel_binding: None,
         };
-        let client = Client::new(login, &opened, now, &self.nobody, &self.no_settings);
+        let dialect = opened.dialect;
+        let client = Client::new(vacant, &opened, now, &self.nobody, &self.no_settings);
         let id = self.clients.insert(client);
         let slot = slotmap::Key::data(&id).as_ffi() as u32 as usize;
         if self.by_slot.len() <= slot {
@@ -57,7 +60,34 @@ impl Relay {
         }
         self.by_slot[slot] = id;
         self.logins.push_back(id);
+        if dialect.takes_turns() {
+            self.greet(id);
+        }
         id
+    }
+
+    /// Servers of this dialect speak first.
+    fn greet(&mut self, id: ClientId) {
+        let number = self.cancel_key(id, 0).pid;
+        let client = &self.clients[id];
+        let snapshot = &self.routes.snapshot;
+        let greeting = Greeting {
+            connection_id: number,
+            server_version: snapshot.limits.mysql_version.clone(),
+            capabilities: client.dialect.offered(&snapshot.limits.mysql_version),
+            character_set: client.dialect.usual_charset(),
+            tls: !client.is_tls
+                && snapshot.client_tls.as_ref().is_some_and(|tls| tls.mode != SslMode::Disable),
+            is_local: client.is_local(),
+            method: mysql_method(snapshot.auth.mysql_method),
+            host: client.address.parse().ok(),
+            ..Greeting::default()
+        };
+        let handshake = client.dialect.client_handshake(|| greeting);
+        if let State::Login(login) = &mut self.clients[id].state {
+            login.handshake = handshake;
+        }
+        self.client_login_steps(id);
     }
 
     /// TLS to the client is up.
@@ -192,12 +222,13 @@ impl Relay {
 
     /// The client said who it is.
     fn started(&mut self, id: ClientId, mut startup: Box<Startup>) {
+        let Some(client) = self.clients.get_mut(id) else { return };
         if startup.database.is_empty() {
-            startup.database.clone_from(&startup.user);
+            let home =
+                self.routes.home(client.dialect, &startup.user).filter(|_| client.dialect.takes_turns());
+            startup.database = home.map_or_else(|| startup.user.clone(), |home| home.name.clone());
         }
-        let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else {
-            return;
-        };
+        let State::Login(login) = &mut client.state else { return };
         let user = startup.user.clone();
         login.startup = Some(startup);
         match self.routes.user(&user) {
@@ -271,13 +302,16 @@ impl Relay {
             )
             .hint("connect with sslmode=require, or set tls.client.mode to \"prefer\""));
         }
+        let is_cert = client.dialect.takes_turns() && snapshot.auth.mysql_method == MysqlMethod::Cert;
         let method = match snapshot.auth.method {
-            AuthMethod::Trust => Method::Trust,
-            AuthMethod::Password => Method::Password,
-            AuthMethod::Md5 => Method::Md5,
-            AuthMethod::ScramSha256 => Method::ScramSha256,
+            _ if client.dialect.takes_turns() && !is_cert => mysql_method(snapshot.auth.mysql_method),
+            _ if is_cert && login.common_name.as_deref() == Some(startup.user.as_str()) => Method::Trust,
+            AuthMethod::Trust if !is_cert => Method::Trust,
+            AuthMethod::Password if !is_cert => Method::Password,
+            AuthMethod::Md5 if !is_cert => Method::Md5,
+            AuthMethod::ScramSha256 if !is_cert => Method::ScramSha256,
             AuthMethod::Cert if login.common_name.as_deref() == Some(startup.user.as_str()) => Method::Trust,
-            AuthMethod::Cert => {
+            _ => {
                 let given = match &login.common_name {
                     Some(name) => format!("its common name is \"{name}\""),
                     None => "none was given".to_owned(),
@@ -294,7 +328,7 @@ impl Relay {
             let permit = self.client_permit(&[&self.shared.clients])?;
             return Ok((method, permit));
         }
-        let Some(entry) = self.routes.database(database) else {
+        let Some(entry) = self.routes.database_in(client.dialect, database) else {
             return Err(Complaint::fatal(
                 Code::UnknownDatabase,
                 format!("database \"{database}\" does not exist"),
@@ -326,6 +360,11 @@ impl Relay {
         let State::Login(login) = &mut client.state else { return };
         let startup = login.startup.as_deref().expect("started").clone();
         client.minor = startup.minor;
+        if client.dialect.takes_turns() {
+            let sequence = login.handshake.next_sequence();
+            client.agreed =
+                Some(Box::new(Agreed { capabilities: startup.capabilities, sequence, ..Agreed::default() }));
+        }
         if self.routes.is_console(&startup.database) {
             self.enter_console(id, &startup);
             return;
@@ -347,6 +386,7 @@ impl Relay {
         let State::Login(login) = std::mem::replace(&mut client.state, State::Idle) else { return };
         client.state = State::Welcome(login);
         if let Some(replication) = startup.replication {
+            let dialect = self.clients[id].dialect;
             let mut parameters = startup.parameters;
             parameters.retain(|(name, _)| !dialect.is_identity(name));
             let wish = Exclusive { client: id, replication, parameters };
@@ -377,12 +417,15 @@ impl Relay {
         let startup = login.startup.take().expect("started");
         let rest = login.handshake.take_rest();
         let Some(welcome) = self.pools[client.pool.0 as usize].shared.welcome() else { return };
+        let dialect = client.dialect;
         let mut own = Settings::default();
-        for (name, value) in &startup.parameters {
-            let spelled = self.dialect.reported_as(name, value);
+        let charset = dialect.settings_of_charset(startup.character_set, welcome.settings.value("version"));
+        let parameters = startup.parameters.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        for (name, value) in parameters.chain(charset) {
+            let spelled = dialect.reported_as(name, value);
             let value = spelled.as_deref().unwrap_or(value);
             let is_default = welcome.settings.value(name).is_some_and(|fresh| is_same_value(fresh, value));
-            if !is_default && !self.dialect.is_identity(name) {
+            if !is_default && !dialect.is_identity(name) {
                 own.set(name, value);
             }
         }
@@ -401,7 +444,11 @@ impl Relay {
 
     /// Settings, key, ready: what every session begins with.
     pub(crate) fn say_welcome(&mut self, id: ClientId, fresh: &Settings, own: Option<&Settings>) {
-        let dialect = self.dialect;
+        let dialect = self.clients[id].dialect;
+        if dialect.takes_turns() {
+            self.say_done(id);
+            return;
+        }
         let key = self.cancel_key(id, self.clients[id].minor);
         self.say(id, |out| {
             for (name, value) in fresh.iter() {
@@ -470,5 +517,16 @@ impl Relay {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.shared.draining.load(Ordering::Acquire)
+    }
+}
+
+/// How a MySQL client proves who it is; by its certificate it has already.
+fn mysql_method(method: MysqlMethod) -> Method {
+    match method {
+        MysqlMethod::Trust | MysqlMethod::Cert => Method::Trust,
+        MysqlMethod::Password => Method::Password,
+        MysqlMethod::Native => Method::MysqlNative,
+        MysqlMethod::CachingSha2 => Method::CachingSha2,
+        MysqlMethod::Ed25519 => Method::Ed25519,
     }
 }

@@ -6,7 +6,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use maitred_wire::dialect::ServerHandshake;
+use maitred_wire::dialect::{Reading, ServerHandshake};
 use maitred_wire::handshake::{ErrandOutcome, LoginTo, ServerStep};
 use maitred_wire::{Code, Complaint};
 
@@ -17,7 +17,7 @@ use crate::hub::HubKey;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
 use crate::server::{Server, State};
 use crate::session_state::Settings;
-use crate::snapshot::SslMode;
+use crate::snapshot::{Address, SslMode};
 use crate::Relay;
 
 /// Minor protocol version that we offer to servers; they answer with the newest they know.
@@ -72,6 +72,7 @@ impl Relay {
         // Why here: every request that has to wait asks, and then a full pool is the rule; the budgets
         // of all workers are looked up behind one lock.
         if !shared.servers.has_place(extra) {
+            self.close_misfit(at);
             return;
         }
         if !shared.try_begin_opening() {
@@ -93,6 +94,16 @@ impl Relay {
             return;
         }
         self.begin_opening(at, permit, Purpose::Pool);
+    }
+
+    /// The pool is full, and has idle servers though somebody waits: they have agreed on something else. The
+    /// longest idle one gives its place.
+    fn close_misfit(&mut self, at: PoolId) {
+        let pool = &self.pools[at.0 as usize];
+        let longest_idle = pool.idle.first().copied().filter(|_| pool.waiting > 0);
+        if let Some(id) = longest_idle.filter(|id| self.servers[*id].dialect.takes_turns()) {
+            self.lose_server(id, ServerEnd::Evicted);
+        }
     }
 
     /// A server that is to listen for all. It counts in every budget but the pool's size.
@@ -156,6 +167,7 @@ impl Relay {
 
     fn begin_opening(&mut self, at: PoolId, permit: Permit, purpose: Purpose) -> ServerId {
         let now = self.now;
+        let flags = self.wanted_flags(at);
         let pool = &mut self.pools[at.0 as usize];
         pool.servers += u32::from(!matches!(purpose, Purpose::Hub(_)));
         let route = &pool.route;
@@ -174,6 +186,8 @@ impl Relay {
             ask_tls: (mode >= SslMode::Prefer || pool.shared.wants_tls()) && !route.endpoint.tls.direct,
             tls_optional: mode == SslMode::Prefer,
             salted: pool.shared.salted(),
+            capabilities: route.endpoint.dialect.asked_of_servers(flags),
+            is_local: matches!(route.endpoint.address, Address::Unix { .. }),
             ..LoginTo::default()
         };
         let settings = &route.settings;
@@ -184,11 +198,19 @@ impl Relay {
             settings: Settings::default(),
             purpose,
         };
-        let server =
-            Server::opening(at, pool, opening, permit, route.endpoint.dialect, Arc::clone(&self.no_settings), now);
+        let server = Server::opening(
+            at,
+            pool,
+            opening,
+            permit,
+            route.endpoint.dialect,
+            Arc::clone(&self.no_settings),
+            now,
+        );
         let endpoint = Arc::clone(&route.endpoint);
         let timeout_ms = settings.connect_timeout_ms;
         let id = self.servers.insert(server);
+        self.servers[id].flags = flags;
         self.actions.push(Action::OpenServer { server: id, endpoint, timeout_ms });
         id
     }
@@ -292,6 +314,7 @@ impl Relay {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let State::Opening(mut opening) = std::mem::replace(&mut server.state, State::Idle) else { return };
         let rest = opening.handshake.take_rest();
+        server.reading = Reading::new(opening.handshake.capabilities());
         let shared = Arc::clone(&server.shared);
         let at = server.pool;
         let route = &self.pools[at.0 as usize].route;

@@ -53,6 +53,8 @@ pub struct Pool {
     pub is_gone: bool,
     /// Servers on this worker, in whatever state.
     pub servers: u32,
+    /// What its newest client has agreed on.
+    pub flags: u64,
     pub counters: PoolCounters,
 }
 
@@ -72,6 +74,10 @@ const FAIRNESS_GRAIN_US: u64 = 500;
 
 /// How many idle servers are looked at for one with the client's settings.
 const MATCH_DEPTH: usize = 8;
+
+/// How long one waits before a server that has agreed on something else is closed for it, though others would
+/// take that at once. Why at all: a login for each lease would be the price of strict order.
+const MISFIT_MS: u64 = 20;
 
 impl Pool {
     pub fn mode(&self) -> PoolMode {
@@ -103,6 +109,7 @@ impl Relay {
             welcome_waiters: Vec::new(),
             is_gone: false,
             servers: 0,
+            flags: 0,
             counters: PoolCounters::default(),
         });
         at
@@ -128,18 +135,7 @@ impl Relay {
         }
         let client = &self.clients[id];
         let at = client.pool;
-        let pool = &self.pools[at.0 as usize];
-        if pool.waiting == 0 && !pool.idle.is_empty() && !pool.is_paused() {
-            let wanted = &client.settings;
-            // Why: the same settings save a round trip; the most recent has the warmest cache.
-            let depth = pool
-                .idle
-                .iter()
-                .rev()
-                .take(MATCH_DEPTH)
-                .position(|server| Arc::ptr_eq(&self.servers[*server].settings, wanted))
-                .unwrap_or(0);
-            let place = pool.idle.len() - 1 - depth;
+        if let Some(place) = self.place_for(id) {
             let place = self.place_of_sequences(id, place, message, here);
             let server = self.pools[at.0 as usize].idle.remove(place);
             self.publish_share(at);
@@ -147,6 +143,37 @@ impl Relay {
             return Lent::Now(server);
         }
         self.enqueue(id)
+    }
+
+    /// Where in its pool is the idle server that suits a client best?
+    #[inline]
+    fn place_for(&self, id: ClientId) -> Option<usize> {
+        let client = &self.clients[id];
+        let pool = &self.pools[client.pool.0 as usize];
+        if pool.idle.is_empty() || pool.is_paused() {
+            return None;
+        }
+        let (wanted, flags) = (&client.settings, client.flags());
+        let suits = |server: &ServerId| self.servers[*server].flags == flags;
+        // Why not before those who wait for the same: they came first. Those of other flags wait for others.
+        if pool.waiting > 0 && !client.dialect.takes_turns() {
+            return None;
+        }
+        // Why: what its last statement left is there still, if nobody has had the server since.
+        if client.dialect.takes_turns() {
+            if let Some(place) = client.last_lease.and_then(|(last, lease)| {
+                let is_untouched = self.servers.get(last).is_some_and(|server| server.leases == lease);
+                pool.idle.iter().rposition(|idle| *idle == last).filter(|_| is_untouched)
+            }) {
+                return Some(place).filter(|place| suits(&pool.idle[*place]));
+            }
+        }
+        // Why: the same settings save a round trip; the most recent has the warmest cache.
+        let last = pool.idle.len() - 1;
+        let is_same =
+            |server: &ServerId| suits(server) && Arc::ptr_eq(&self.servers[*server].settings, wanted);
+        let recent = pool.idle.iter().rev().take(MATCH_DEPTH).position(is_same);
+        recent.or_else(|| pool.idle.iter().rev().position(suits)).map(|depth| last - depth)
     }
 
     fn enqueue(&mut self, id: ClientId) -> Lent {
@@ -405,6 +432,13 @@ impl Relay {
         let at = self.servers[id].pool;
         let is_paused = self.pools[at.0 as usize].is_paused();
         let own = if is_paused { None } else { self.next_waiter(at) };
+        if let Some((oldest, since)) = own {
+            let flags = self.servers[id].flags;
+            if self.clients[oldest].flags() != flags {
+                self.give_to_other(id, at, flags, since);
+                return;
+            }
+        }
         if self.shared.workers > 1 && !is_paused {
             let shared = Arc::clone(&self.pools[at.0 as usize].shared);
             if let Some((to, since)) = shared.longest_waiting(self.worker) {
@@ -428,6 +462,37 @@ impl Relay {
             }
             None => self.put_idle(id),
         }
+    }
+
+    /// The oldest that waits needs a server that has agreed on something else.
+    fn give_to_other(&mut self, id: ServerId, at: PoolId, flags: u64, since: Time) {
+        let is_patient =
+            self.now < since.after_ms(MISFIT_MS) || self.pools[at.0 as usize].shared.is_opening();
+        let suits = |(client, since): &(ClientId, Time)| {
+            self.clients.get(*client).is_some_and(|c| c.is_waiting_since(*since) && c.flags() == flags)
+        };
+        let place = if is_patient { self.pools[at.0 as usize].waiters.iter().position(suits) } else { None };
+        let Some(place) = place else {
+            // Nobody here wants it more: it gives its place to one that is wanted.
+            self.put_idle(id);
+            self.want_server(at);
+            return;
+        };
+        let pool = &mut self.pools[at.0 as usize];
+        let Some((client, since)) = pool.waiters.remove(place) else { return };
+        pool.waiting -= 1;
+        let waited_us = self.now.since(since);
+        self.publish_share(at);
+        self.attach(id, client, waited_us);
+        self.ready.push_back(client);
+    }
+
+    /// What the next server to be opened is to agree on: what the oldest that waits has agreed on.
+    pub(crate) fn wanted_flags(&mut self, at: PoolId) -> u64 {
+        let waiter = self.next_waiter(at).map(|(client, _)| client);
+        let pool = &self.pools[at.0 as usize];
+        let newcomer = pool.welcome_waiters.first().copied();
+        waiter.or(newcomer).and_then(|id| self.clients.get(id)).map_or(pool.flags, |client| client.flags())
     }
 
     pub(crate) fn put_idle(&mut self, id: ServerId) {
@@ -473,6 +538,10 @@ impl Relay {
             }
             return;
         }
+        if server.must_reset && dialect.takes_turns() {
+            self.renew_session(id);
+            return;
+        }
         let step = if server.transaction != Transaction::None {
             Some("ROLLBACK".to_owned())
         } else if server.must_reset {
@@ -500,6 +569,26 @@ impl Relay {
         } else {
             self.release(id);
         }
+    }
+
+    /// Have a server begin a new session in the same connection.
+    fn renew_session(&mut self, id: ServerId) {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        server.must_reset = false;
+        let requests = server.dialect.write_renewal(&mut server.output).unwrap_or_default();
+        for _ in 0..requests {
+            server.owe(Answer::Ready(Unit::Query), false, now);
+        }
+        server.forget_numbers();
+        let mut settings = crate::session_state::Settings::default();
+        for name in server.dialect.lasting_settings() {
+            if let Some(value) = server.settings.value(name) {
+                settings.set(name, value);
+            }
+        }
+        self.servers[id].settings = self.settings.intern(settings);
+        self.flush_server(id);
     }
 
     /// Somebody needs a server here: get one from where there is one, or open one.

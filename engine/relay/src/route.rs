@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
-use maitred_wire::auth::scram;
+use maitred_wire::auth::{caching_sha2, ed25519, mysql_native, scram};
 use maitred_wire::effects::StatefulFunction;
 use maitred_wire::handshake::Credentials;
 use maitred_wire::Dialect;
@@ -250,23 +250,28 @@ fn or(own: u32, of_all: u32) -> u32 {
 /// A user as login needs it.
 ///
 /// # Errors
-/// A verifier that cannot be read.
+/// What is stored of the password cannot be read.
 pub fn known_user(user: &User) -> Result<KnownUser, String> {
-    let scram = match &user.scram {
-        Some(text) => Some(scram::Verifier::parse(text).ok_or_else(|| {
-            format!(
-                "users.{}: the SCRAM-SHA-256 verifier cannot be read; copy it whole from pg_authid",
-                user.name
-            )
-        })?),
-        None => None,
-    };
+    fn read<T>(
+        user: &User,
+        stored: &Option<String>,
+        parse: impl FnOnce(&str) -> Option<T>,
+        what: &str,
+    ) -> Result<Option<T>, String> {
+        let Some(text) = stored else { return Ok(None) };
+        parse(text)
+            .map(Some)
+            .ok_or_else(|| format!("users.{}: the {what} cannot be read; copy it whole", user.name))
+    }
     Ok(KnownUser {
         credentials: Credentials {
             plain: user.plain.clone(),
             md5: user.md5.clone(),
-            scram,
-            ..Credentials::default()
+            scram: read(user, &user.scram, scram::Verifier::parse, "SCRAM-SHA-256 verifier")?,
+            native: read(user, &user.mysql_native, mysql_native::parse, "hash of 40 digits behind a *")?,
+            sha2: read(user, &user.mysql_sha2, caching_sha2::Verifier::parse, "hash that begins with $A$")?,
+            fast: None,
+            ed25519: read(user, &user.mysql_ed25519, ed25519::parse, "ed25519 key")?,
         },
         overrides: user.pool.clone(),
         max_clients: user.max_clients,
@@ -315,5 +320,27 @@ mod tests {
         assert_eq!(home(&[("shop", my), ("till", my), ("*", my)], "bob").as_deref(), Some("*"));
         assert_eq!(home(&[("shop", my), ("till", my)], "bob"), None);
         assert_eq!(home(&[("shop", pg), ("*", pg)], "bob"), None);
+    }
+
+    #[test]
+    fn what_a_database_stores_of_a_password_is_read_or_refused() {
+        let user = User {
+            mysql_native: Some(format!("*{}", "0A".repeat(20))),
+            mysql_sha2: Some(format!("$A$005${}{}", "s".repeat(20), "h".repeat(43))),
+            mysql_ed25519: Some("A".repeat(43)),
+            ..setup::user("ann")
+        };
+        let known = known_user(&user).unwrap().credentials;
+        assert_eq!(known.native, Some([10; 20]));
+        assert!(known.sha2.is_some());
+        assert_eq!(known.ed25519, Some([0; 32]));
+        for damaged in [
+            User { mysql_native: Some("*0A".into()), ..setup::user("ann") },
+            User { mysql_sha2: Some("$A$005$".into()), ..setup::user("ann") },
+            User { mysql_ed25519: Some("A".into()), ..setup::user("ann") },
+        ] {
+            let cause = known_user(&damaged).unwrap_err();
+            assert!(cause.starts_with("users.ann: the ") && cause.ends_with("copy it whole"), "{cause}");
+        }
     }
 }

@@ -15,12 +15,12 @@
 //! is never idle; bytes that answer nothing mean doubt, and a server in doubt is closed.
 //! Called by `lib` when bytes of a server arrive, by `client` when it forwards a message.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use maitred_wire::dialect::Tag;
+use maitred_wire::dialect::{Reading, Tag};
 use maitred_wire::{
-    CancelKey, Complaint, CopyDirection, Dialect, Fault, Progress, ServerMessage, Transaction,
+    CancelKey, Complaint, CopyDirection, Dialect, Fault, Progress, Reply, ServerMessage, Transaction,
 };
 
 use crate::action::{Action, ServerEnd};
@@ -155,6 +155,35 @@ pub struct Server {
     pub trace: Option<Box<Trace>>,
     /// Beginning of the statement that runs, for the slow-query report.
     pub text: Vec<u8>,
+
+    /// What was agreed at its login that its client must have agreed on, too.
+    pub flags: u64,
+    /// Where in an answer it is.
+    pub reading: Reading,
+    /// Its numbers for the statements that it has prepared.
+    pub numbers: HashMap<StatementKey, u32>,
+    /// The statement that it is preparing, of which nothing else may be asked meanwhile.
+    pub preparing: Option<Preparing>,
+    /// What a statement of its client's keeps on it. Enter: `forward_run`, `forward_numbered`. Leave: `let_go`.
+    pub held: Vec<(StatementKey, Held)>,
+    /// The statement under way that has a cursor.
+    pub running: Option<StatementKey>,
+}
+
+/// A statement on its way to be prepared.
+#[derive(Debug)]
+pub struct Preparing {
+    pub statement: Arc<Statement>,
+    /// What its client will call it; None: the client has it already.
+    pub number: Option<u32>,
+}
+
+/// What a statement keeps between two commands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    Cursor,
+    /// Values that were sent ahead.
+    Values,
 }
 
 impl Server {
@@ -219,7 +248,8 @@ impl Relay {
                 }
                 continue;
             }
-            let message = match dialect.next_progress(&input[at..], limit) {
+            let asked = server.asked();
+            let message = match dialect.next_progress(&server.reading, asked, &input[at..], limit) {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
                 Err(fault) => {
@@ -237,9 +267,12 @@ impl Relay {
             }
             let here = &input[at..end.min(input.len())];
             let server = self.servers.get_mut(id).expect("checked above");
+            dialect.advance(&mut server.reading, asked, message, here);
             let shown = match message.progress {
                 // The hot path: rows need no look inside.
-                Progress::Data | Progress::Columns | Progress::Parameters | Progress::CopyData => {
+                Progress::Data | Progress::Columns | Progress::Parameters | Progress::CopyData
+                    if !message.is_last =>
+                {
                     match server.settle_answer(message.progress) {
                         Ok(shown) if server.is_speech_due() => {
                             self.show(client, &input[run..at]);
@@ -282,7 +315,7 @@ impl Relay {
                             self.lose_server(id, reason);
                             return input.len();
                         }
-                        Aftermath::Ready => self.note_ready(id, client),
+                        Aftermath::Ready(shown) => self.note_ready(id, client, shown),
                     }
                     self.say_due(id, client);
                     shown
@@ -317,14 +350,23 @@ impl Relay {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let dialect = server.dialect;
         let settled = match message.progress {
-            Progress::Setting => return (self.note_setting(id, client, here), Aftermath::None),
+            Progress::Setting => {
+                let Ok((name, value)) = dialect.setting_of(here) else { return (false, Aftermath::None) };
+                return (self.note_setting(id, client, name, value), Aftermath::None);
+            }
             Progress::Aside => return (client.is_some() && server.adjusting == 0, Aftermath::None),
             Progress::Notification => {
                 self.note_notification(id, here);
                 return (false, Aftermath::None);
             }
             Progress::Key => return (false, Aftermath::None),
+            Progress::Failed if dialect.takes_turns() => return self.note_command_failure(id, client, here),
             Progress::Failed => return self.note_failure(id, client, here),
+            Progress::Prepared if dialect.takes_turns() => {
+                let settled = server.settle_answer(Progress::Prepared);
+                self.note_prepared(id, client, here);
+                settled.map(|_| false)
+            }
             Progress::Finished => {
                 let settled = server.settle_answer(Progress::Finished);
                 if let Ok(shown) = settled {
@@ -355,14 +397,31 @@ impl Relay {
             progress => server.settle_answer(progress),
         };
         match settled {
-            Ok(shown) if matches!(message.progress, Progress::Ready(_)) => {
-                let shown = shown && !self.is_forbidden_block(id);
+            Ok(shown) if matches!(message.progress, Progress::Ready(_) | Progress::Finished) => {
+                let is_shown = match self.note_outcome(id, client, shown, here) {
+                    Ok(is_shown) => is_shown,
+                    Err(fault) => return (false, Aftermath::Lost(fault)),
+                };
+                if message.progress == Progress::Finished {
+                    return (is_shown, Aftermath::None);
+                }
+                let was_shown = shown;
+                let shown = is_shown && !self.is_forbidden_block(id);
                 if let (Some(client), Progress::Ready(Transaction::None), true) =
                     (client, message.progress, shown)
                 {
                     self.tell_before_ready(client);
                 }
-                (shown, Aftermath::Ready)
+                (shown, Aftermath::Ready(was_shown))
+            }
+            Ok(shown) if message.is_last => {
+                let server = self.servers.get_mut(id).expect("the caller holds it");
+                let is_preparation = server.asked() == Reply::Prepared;
+                server.pop_answer();
+                if is_preparation {
+                    self.note_preparation_over(id, client);
+                }
+                (shown, if is_preparation && !shown { Aftermath::None } else { Aftermath::Ready(shown) })
             }
             Ok(shown) => (shown, Aftermath::None),
             Err(fault) => (false, Aftermath::Lost(fault)),
@@ -425,7 +484,8 @@ impl Relay {
                     server.is_paused = true;
                     self.actions.push(Action::PauseServer(id));
                 }
-                if server.owed.is_empty() && server.trace.is_some() {
+                let takes_turns = server.dialect.takes_turns();
+                if server.owed.is_empty() && (server.trace.is_some() || takes_turns) {
                     // It may have waited for what a reset in its transaction brought back.
                     self.ready.push_back(client);
                 }

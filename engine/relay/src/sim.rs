@@ -101,11 +101,7 @@ impl World {
         let shared = Shared::new(workers, secret);
         let routes = Routes::new(snapshot, &shared).expect("a snapshot that can be used");
         let desk = |worker| Desk {
-            relay: Relay::new(
-                WorkerId(worker as u16),
-                Arc::clone(&shared),
-                Arc::clone(&routes),
-            ),
+            relay: Relay::new(WorkerId(worker as u16), Arc::clone(&shared), Arc::clone(&routes)),
             ticked: 0,
             next_tick: Time(0),
             clients: HashMap::new(),

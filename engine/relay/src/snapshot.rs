@@ -240,11 +240,8 @@ fn kinds<'de, D: serde::Deserializer<'de>>(words: D) -> Result<Traces, D::Error>
 
 /// A family of protocols by the word that configurations have for it.
 fn dialect<'de, D: serde::Deserializer<'de>>(word: D) -> Result<Dialect, D::Error> {
-    match String::deserialize(word)?.as_str() {
-        "postgres" => Ok(Dialect::Postgres),
-        "mysql" => Ok(Dialect::Mysql),
-        other => Err(serde::de::Error::custom(format!("no dialect is called {other:?}"))),
-    }
+    let word = String::deserialize(word)?;
+    Dialect::named(&word).ok_or_else(|| serde::de::Error::custom(format!("no dialect is called {word:?}")))
 }
 
 /// What a user sets differently; None keeps the database's setting.

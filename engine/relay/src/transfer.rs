@@ -3,9 +3,10 @@
 //! Reads no message. Called by `client` and `server` for replication, by the worker when a socket
 //! has been detached or arrives.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use maitred_wire::dialect::Tag;
+use maitred_wire::dialect::{Reading, Tag};
 use maitred_wire::Dialect;
 
 use crate::action::Action;
@@ -184,6 +185,12 @@ impl Server {
             address: String::new(),
             local_address: String::new(),
             tls: false,
+            flags: 0,
+            reading: Reading::default(),
+            numbers: HashMap::new(),
+            preparing: None,
+            held: Vec::new(),
+            running: None,
             owed: Default::default(),
             pending_names: Default::default(),
             pending_closes: Default::default(),

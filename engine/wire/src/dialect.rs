@@ -3,14 +3,18 @@
 //! Only dispatch: each method is a `match` that names the same function of each dialect.
 //! Called by `relay`, which therefore never says which database it serves.
 
+mod login;
+mod turns;
+
 use crate::effects::{Effects, Finding, Question, StatefulFunction};
-use crate::handshake::{ClientStep, Credentials, ErrandOutcome, LoginTo, Method, ServerStep};
 use crate::mysql;
-use crate::postgres::{self, handshake_in, handshake_out, reply};
+use crate::postgres::{self, reply};
 use crate::{
-    digest, CancelKey, ClientMessage, Complaint, Dialect, Fault, Notification, Reply, ServerMessage, Transaction,
+    digest, CancelKey, ClientMessage, Complaint, Dialect, Fault, Notification, Reply, ServerMessage,
+    Transaction,
 };
 
+pub use self::login::{ClientHandshake, Greeting, ServerHandshake};
 pub use crate::mysql::progress::{Change, Outcome, Reading};
 pub use crate::mysql::reply::Voice;
 pub use crate::mysql::statement::{Prepared, Run};
@@ -36,16 +40,6 @@ macro_rules! ask_postgres {
         match $dialect {
             Dialect::Postgres => postgres::$($call)+,
             Dialect::Mysql => $other,
-        }
-    };
-}
-
-/// As `ask`, for what only MySQL has; the other dialect answers with `$other`.
-macro_rules! ask_mysql {
-    ($dialect:expr, $other:expr, $($call:tt)+) => {
-        match $dialect {
-            Dialect::Postgres => $other,
-            Dialect::Mysql => mysql::$($call)+,
         }
     };
 }
@@ -233,7 +227,7 @@ impl Dialect {
     /// What `text` shows of its effects on the session; None: none that outlast a transaction.
     #[inline]
     pub fn effects_of(self, text: &[u8]) -> Option<Box<Effects>> {
-        ask_postgres!(self, None, judge::effects(text))
+        ask!(self, judge::effects(text))
     }
 
     /// Ask a server what has become of its session: one request with one `Ready`.
@@ -258,12 +252,18 @@ impl Dialect {
 
     /// The name under which SQL's prepared statement `name` stands among a session's settings.
     pub fn name_among_settings(self, name: &str) -> String {
-        ask_postgres!(self, name.to_owned(), statement::name_among_settings(name))
+        match self {
+            Dialect::Postgres => postgres::statement::name_among_settings(name),
+            Dialect::Mysql => mysql::settings::name_among_settings(name),
+        }
     }
 
     /// Does it stand there for a statement?
     pub fn is_statement_among_settings(self, name: &str) -> bool {
-        ask_postgres!(self, false, statement::is_among_settings(name))
+        match self {
+            Dialect::Postgres => postgres::statement::is_among_settings(name),
+            Dialect::Mysql => mysql::settings::is_statement(name),
+        }
     }
 
     /// The prepared statement that `text` forgets, if that is all it does.
@@ -324,9 +324,13 @@ impl Dialect {
     pub fn naming_settings(self) -> &'static [&'static str] {
         match self {
             Dialect::Postgres => &["search_path", "role", "session_authorization"],
-            Dialect::Mysql => {
-                &["schema", "sql_mode", "character_set_client", "character_set_connection", "collation_connection"]
-            }
+            Dialect::Mysql => &[
+                "schema",
+                "sql_mode",
+                "character_set_client",
+                "character_set_connection",
+                "collation_connection",
+            ],
         }
     }
 
@@ -361,12 +365,12 @@ impl Dialect {
 
     /// May `text` advance a sequence?
     pub fn advances_sequences(self, text: &[u8]) -> bool {
-        ask_postgres!(self, false, calls::advances(text))
+        ask!(self, calls::advances(text))
     }
 
     /// The effects of those calls in `text` that its words do not show.
     pub fn effects_of_calls(self, text: &[u8], functions: &[StatefulFunction]) -> Option<Effects> {
-        ask_postgres!(self, None, calls::effects_of_calls(text, functions))
+        ask!(self, calls::effects_of_calls(text, functions))
     }
 
     /// Run statement text: one request with one `Ready`.
@@ -476,141 +480,12 @@ impl Dialect {
         }
     }
 
-    /// Is each request answered before the next is read, and does each end by itself? Then there are numbers
-    /// in the place of names, and no batches.
-    pub fn takes_turns(self) -> bool {
-        self == Dialect::Mysql
-    }
-
-    /// Of what a client can do, that which its servers must have agreed on, too.
-    pub fn class_of(self, capabilities: u64) -> u64 {
-        ask_mysql!(self, 0, spec::class_of(capabilities))
-    }
-
-    /// The statement that a command names.
-    ///
-    /// # Errors
-    /// It names none.
-    pub fn statement_number(self, message: &[u8]) -> Result<u32, Fault> {
-        mysql::statement::number_of(message)
-    }
-
-    /// # Errors
-    /// A message that is not well formed.
-    pub fn run_of(self, message: &[u8], total: usize, parameters: u16) -> Result<Option<Run>, Fault> {
-        mysql::statement::run_of(message, total, parameters)
-    }
-
-    /// # Errors
-    /// It would be too long.
-    pub fn write_run(
-        self,
-        out: &mut Vec<u8>,
-        message: &[u8],
-        total: usize,
-        run: &Run,
-        number: u32,
-        types: &[u8],
-    ) -> Result<(), Fault> {
-        mysql::statement::write_run(out, message, total, run, number, types)
-    }
-
-    /// Write a message that names a statement with another number for it.
-    pub fn write_renumbered(self, out: &mut Vec<u8>, message: &[u8], number: u32) {
-        mysql::statement::write_renumbered(out, message, number);
-    }
-
-    /// Read the answer to a preparation.
-    pub fn prepared_of(self, message: &[u8]) -> Prepared {
-        mysql::statement::prepared_of(message)
-    }
-
-    /// Have a server forget the statement of this number; no answer.
-    pub fn write_close_number(self, out: &mut Vec<u8>, number: u32) {
-        mysql::statement::write_close(out, number);
-    }
-
-    /// Have a server forget what was appended to a statement, and its cursor; one `Ready`.
-    pub fn write_rewind(self, out: &mut Vec<u8>, number: u32) {
-        mysql::statement::write_rewind(out, number);
-    }
-
-    /// The client has no statement of this number.
-    pub fn unknown_statement(self, number: u32, command: &str) -> Complaint {
-        Complaint {
-            number: Some(1243),
-            sqlstate: Some(*b"HY000"),
-            ..Complaint::error(
-                crate::Code::UnknownStatement,
-                format!("Unknown prepared statement handler ({number}) given to {command}"),
-            )
-        }
-    }
-
-    /// The client's statement has no cursor.
-    pub fn no_cursor(self, number: u32) -> Complaint {
-        Complaint {
-            number: Some(1421),
-            sqlstate: Some(*b"HY000"),
-            ..Complaint::error(crate::Code::WrongState, format!("The statement ({number}) has no open cursor"))
-        }
-    }
-
-    /// What a client can do once it has said `message`.
-    ///
-    /// # Errors
-    /// What it says is not known.
-    pub fn agree(self, capabilities: u64, message: &[u8]) -> Result<u64, Complaint> {
-        use mysql::spec::capability::MULTI_STATEMENTS;
-        match mysql::statement::several_of(message) {
-            Ok(true) => Ok(capabilities | MULTI_STATEMENTS),
-            Ok(false) => Ok(capabilities & !MULTI_STATEMENTS),
-            Err(fault) => Err(Complaint {
-                number: Some(1047),
-                sqlstate: Some(*b"08S01"),
-                ..Complaint::error(crate::Code::Unsupported, fault.0)
-            }),
-        }
-    }
-
-    /// Take apart what a server says has changed in its session.
-    pub fn changes_of(self, changed: &[u8]) -> impl Iterator<Item = Result<Change<'_>, Fault>> {
-        mysql::progress::changes(changed)
-    }
-
-    /// Say the end of a statement's results to a client that is not told of its session's state.
-    pub fn say_outcome(self, out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>) {
-        mysql::reply::untracked(out, message, outcome);
-    }
-
-    /// Have a server begin a new session in the same connection; returns how many requests that makes, each
-    /// with one `Ready`. None: not this dialect's way.
-    pub fn write_renewal(self, out: &mut Vec<u8>) -> Option<u8> {
-        match self {
-            Dialect::Postgres => None,
-            Dialect::Mysql => Some(mysql::statement::write_renewal(out)),
-        }
-    }
-
-    /// Start answering a client's login.
-    pub fn client_handshake(self) -> ClientHandshake {
-        match self {
-            Dialect::Postgres => ClientHandshake::Postgres(handshake_in::HandshakeIn::new()),
-            Dialect::Mysql => todo!(),
-        }
-    }
-
-    /// Start logging in to a server.
-    pub fn server_handshake(self, login: LoginTo) -> ServerHandshake {
-        match self {
-            Dialect::Postgres => ServerHandshake::Postgres(handshake_out::HandshakeOut::new(login)),
-            Dialect::Mysql => todo!(),
-        }
-    }
-
     /// Settings that name the session's identity, not its state: never carried.
     pub fn is_identity(self, parameter: &str) -> bool {
-        ask_postgres!(self, parameter == "version", spec::is_identity(parameter))
+        match self {
+            Dialect::Postgres => postgres::spec::is_identity(parameter),
+            Dialect::Mysql => mysql::agreement::is_identity(parameter),
+        }
     }
 
     /// Settings that the server does not list among those a session has set.
@@ -655,110 +530,5 @@ impl ServerError {
     /// The prepared statement that was used is not there, or its columns have changed.
     pub fn is_stale(&self) -> bool {
         self.is_missing || self.is_changed
-    }
-}
-
-/// A client's login, whatever its dialect.
-#[derive(Debug)]
-pub enum ClientHandshake {
-    Postgres(handshake_in::HandshakeIn),
-}
-
-macro_rules! either {
-    ($self:expr, $machine:ident => $call:expr) => {
-        match $self {
-            Self::Postgres($machine) => $call,
-        }
-    };
-}
-
-impl ClientHandshake {
-    pub fn feed(&mut self, bytes: &[u8]) {
-        either!(self, machine => machine.feed(bytes));
-    }
-
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> ClientStep {
-        either!(self, machine => machine.next())
-    }
-
-    pub fn take_output(&mut self, out: &mut Vec<u8>) {
-        either!(self, machine => machine.take_output(out));
-    }
-
-    pub fn answer_tls(&mut self, accepted: bool) {
-        either!(self, machine => machine.answer_tls(accepted));
-    }
-
-    pub fn tls_started(&mut self) {
-        either!(self, machine => machine.tls_started());
-    }
-
-    /// Ask for proof. `credentials` None: unknown user; go through the motions and refuse.
-    pub fn demand(
-        &mut self,
-        method: Method,
-        credentials: Option<&Credentials>,
-        mock_secret: &[u8; 32],
-        channel_binding: Option<Vec<u8>>,
-    ) {
-        either!(self, machine => machine.demand(method, credentials, mock_secret, channel_binding));
-    }
-
-    pub fn refuse(&mut self, complaint: Complaint) {
-        either!(self, machine => machine.refuse(complaint));
-    }
-
-    pub fn errand_done(&mut self, outcome: ErrandOutcome) {
-        either!(self, machine => machine.errand_done(outcome));
-    }
-
-    /// Bytes that followed the login.
-    pub fn take_rest(&mut self) -> Vec<u8> {
-        either!(self, machine => machine.take_rest())
-    }
-}
-
-/// Our login to a server, whatever its dialect.
-#[derive(Debug)]
-pub enum ServerHandshake {
-    Postgres(handshake_out::HandshakeOut),
-}
-
-impl ServerHandshake {
-    pub fn feed(&mut self, bytes: &[u8]) {
-        either!(self, machine => machine.feed(bytes));
-    }
-
-    #[allow(clippy::should_implement_trait)]
-    pub fn next(&mut self) -> ServerStep {
-        either!(self, machine => machine.next())
-    }
-
-    pub fn take_output(&mut self, out: &mut Vec<u8>) {
-        either!(self, machine => machine.take_output(out));
-    }
-
-    pub fn tls_started(&mut self) {
-        either!(self, machine => machine.tls_started());
-    }
-
-    /// Tie the login to this TLS connection, whose server showed a certificate of this hash.
-    pub fn bind_channel(&mut self, certificate_hash: Vec<u8>) {
-        either!(self, machine => machine.bind_channel(certificate_hash));
-    }
-
-    pub fn errand_done(&mut self, outcome: ErrandOutcome) {
-        either!(self, machine => machine.errand_done(outcome));
-    }
-
-    /// Bytes that followed the login.
-    pub fn take_rest(&mut self) -> Vec<u8> {
-        either!(self, machine => machine.take_rest())
-    }
-
-    /// What PBKDF2 gave, for the next login of the same user.
-    pub fn take_salted(&self) -> Option<(Vec<u8>, u32, [u8; 32])> {
-        either!(self, machine => machine.take_salted())
     }
 }

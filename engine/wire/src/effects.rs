@@ -5,7 +5,7 @@
 
 /// Kinds of session state that cannot be carried to another server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Traces(u16);
+pub struct Traces(u32);
 
 impl Traces {
     pub const NONE: Traces = Traces(0);
@@ -26,9 +26,30 @@ impl Traces {
     pub const REPLICATION: Traces = Traces(1 << 10);
     /// Settings of more bytes than a client may carry.
     pub const EXCESS: Traces = Traces(1 << 11);
+    /// Variables of the session's own whose values cannot be said again.
+    pub const VARIABLES: Traces = Traces(1 << 12);
+    /// Tables that it locked, and what it keeps everybody from.
+    pub const TABLE_LOCKS: Traces = Traces(1 << 13);
+    pub const GLOBAL_LOCKS: Traces = Traces(1 << 14);
+    /// Tables that it reads row by row.
+    pub const HANDLERS: Traces = Traces(1 << 15);
+    /// A distributed transaction that is its own until it ends.
+    pub const DISTRIBUTED: Traces = Traces(1 << 16);
+    /// What it wants of its next transaction alone.
+    pub const NEXT_TRANSACTION: Traces = Traces(1 << 17);
+    /// How many rows a limit has kept back: the next statement may ask.
+    pub const FOUND_ROWS: Traces = Traces(1 << 18);
+    /// The number that the next row is to have.
+    pub const INSERT_ID: Traces = Traces(1 << 19);
+    /// A clock that stands still.
+    pub const CLOCK: Traces = Traces(1 << 20);
+    /// What a routine may have left that no server tells without being asked.
+    pub const ROUTINE: Traces = Traces(1 << 21);
+    /// In whose name it acts.
+    pub const ROLE: Traces = Traces(1 << 22);
 
     /// Every kind with the word for it that operators read.
-    pub const NAMED: [(Traces, &'static str); 12] = [
+    pub const NAMED: [(Traces, &'static str); 23] = [
         (Self::LOCKS, "advisory lock"),
         (Self::TEMPORARY, "temporary object"),
         (Self::CURSORS, "cursor with hold"),
@@ -41,6 +62,17 @@ impl Traces {
         (Self::SEED, "seed"),
         (Self::REPLICATION, "backup or replication"),
         (Self::EXCESS, "too much state"),
+        (Self::VARIABLES, "user variable"),
+        (Self::TABLE_LOCKS, "table lock"),
+        (Self::GLOBAL_LOCKS, "global lock"),
+        (Self::HANDLERS, "handler"),
+        (Self::DISTRIBUTED, "xa transaction"),
+        (Self::NEXT_TRANSACTION, "next transaction"),
+        (Self::FOUND_ROWS, "found rows"),
+        (Self::INSERT_ID, "insert id"),
+        (Self::CLOCK, "timestamp"),
+        (Self::ROUTINE, "routine"),
+        (Self::ROLE, "role"),
     ];
 
     /// Kinds that no other client can meet: they matter only to the one who has them.
@@ -94,11 +126,18 @@ pub struct Touched {
     pub reset_all: bool,
     /// Some that the text does not name.
     pub unnamed: bool,
+    /// Changed in ways of which a server says nothing, or not the last word: to be asked for, though it
+    /// reports settings of these names.
+    pub asked: Vec<Box<str>>,
 }
 
 impl Touched {
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.reset.is_empty() && !self.reset_all && !self.unnamed
+        self.set.is_empty()
+            && self.reset.is_empty()
+            && !self.reset_all
+            && !self.unnamed
+            && self.asked.is_empty()
     }
 
     /// Does any return to what the session began with?
@@ -116,8 +155,82 @@ impl Touched {
         };
         merge(&mut self.set, &other.set);
         merge(&mut self.reset, &other.reset);
+        merge(&mut self.asked, &other.asked);
         self.reset_all |= other.reset_all;
         self.unnamed |= other.unnamed;
+    }
+}
+
+/// Something that a text names and that stays in the session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Thing {
+    /// It is there afterwards; an empty name: one that the text does not say.
+    Made(Traces, Box<str>),
+    /// It is gone, if the statement succeeded.
+    Gone(Traces, Box<str>),
+    /// All of a kind are.
+    AllGone(Traces),
+    /// What the names of this kind stand for is another matter from here on.
+    Obscured(Traces),
+    /// A statement was prepared SQL's own way; what made it can be said again.
+    Prepared(Box<str>, Box<str>),
+    /// That statement is forgotten.
+    Forgotten(Box<str>),
+}
+
+/// The things in a session, in the order of the texts that made them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Things(Vec<(Traces, Box<str>)>);
+
+impl Things {
+    /// How many names are told apart. Why a bound: what is made over and over and never undone.
+    const MOST: usize = 1000;
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Take over what texts say that have been answered. `has_failed`: one of them was not carried out, or not
+    /// all of it, so that nothing counts as gone.
+    pub fn note(&mut self, things: &[Thing], has_failed: bool) {
+        for thing in things {
+            match thing {
+                Thing::Made(kind, name) => {
+                    let name = if self.0.len() < Self::MOST { name.clone() } else { Box::from("") };
+                    let made = (*kind, name);
+                    if !self.0.contains(&made) {
+                        self.0.push(made);
+                    }
+                }
+                Thing::Obscured(kind) => {
+                    for (_, name) in self.0.iter_mut().filter(|(of, _)| kind.has(*of)) {
+                        *name = Box::from("");
+                    }
+                }
+                Thing::Gone(kind, name) if !has_failed && !name.is_empty() => {
+                    self.0.retain(|(of, have)| of != kind || have != name);
+                }
+                Thing::AllGone(kinds) if !has_failed => self.forget(*kinds),
+                Thing::Gone(..) | Thing::AllGone(_) | Thing::Prepared(..) | Thing::Forgotten(_) => {}
+            }
+        }
+    }
+
+    /// The kinds of which something is there.
+    pub fn kinds(&self) -> Traces {
+        let mut kinds = Traces::NONE;
+        self.0.iter().for_each(|(kind, _)| kinds.add(*kind));
+        kinds
+    }
+
+    /// The names of one kind; an empty one stands for any.
+    pub fn names(&self, kind: Traces) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(of, _)| of.has(kind)).map(|(_, name)| &**name)
+    }
+
+    /// Nothing of these kinds is left.
+    pub fn forget(&mut self, kinds: Traces) {
+        self.0.retain(|(of, _)| !kinds.has(*of));
     }
 }
 
@@ -139,6 +252,10 @@ pub struct Effects {
     pub reads_sequences: bool,
     /// Asks which statements are prepared. Nothing of it stays in the session.
     pub lists_statements: bool,
+    /// What it makes and undoes by name, in order.
+    pub things: Vec<Thing>,
+    /// The server may say no more what changes: it is to be told again that it shall.
+    pub blinds: bool,
 }
 
 impl Effects {
@@ -151,6 +268,8 @@ impl Effects {
             && self.vacates.is_empty()
             && !self.reads_sequences
             && !self.lists_statements
+            && self.things.is_empty()
+            && !self.blinds
     }
 
     /// Whatever can be asked for afterwards, because the text says nothing.
@@ -176,6 +295,8 @@ impl Effects {
         self.vacates.extend_from_slice(&other.vacates);
         self.reads_sequences |= other.reads_sequences;
         self.lists_statements |= other.lists_statements;
+        self.things.extend_from_slice(&other.things);
+        self.blinds |= other.blinds;
     }
 }
 
@@ -225,6 +346,8 @@ pub struct Question {
     pub own_values: Vec<Box<str>>,
     /// The value of each setting that the session has set.
     pub all_values: bool,
+    /// Locks that may be held still; an empty name: one that is not known.
+    pub lock_names: Vec<Box<str>>,
     /// Limits of the session's own that are lifted while it is asked: a client's time limit is meant for
     /// what the client asks.
     pub lifted: Vec<&'static str>,
@@ -249,4 +372,8 @@ pub enum Finding {
     Statement(String, String),
     /// The session listens to this channel.
     Channel(String),
+    /// There is a setting of this name, whose value is to be asked for.
+    Name(String),
+    /// Locks that a routine had taken unseen are released by the question itself: nothing else tells of them.
+    Released,
 }

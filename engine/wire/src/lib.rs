@@ -24,6 +24,20 @@ pub enum Dialect {
 }
 
 impl Dialect {
+    pub const ALL: [Dialect; 2] = [Dialect::Postgres, Dialect::Mysql];
+
+    /// The dialect that configurations have this word for.
+    pub fn named(word: &str) -> Option<Dialect> {
+        Self::ALL.into_iter().find(|dialect| dialect.name() == word)
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Dialect::Postgres => "postgres",
+            Dialect::Mysql => "mysql",
+        }
+    }
+
     /// The protocol's name in TLS (ALPN), where it has one.
     ///
     /// Spec: PostgreSQL manual, "SSL Session Encryption".

@@ -84,7 +84,7 @@ def gather(config: Config, verifiers: Verifiers) -> Directory:
         password, place = user.password, user.place
         if password is None and user.name in from_file:
             password, place = from_file[user.name]
-        if password is None and config.userlist and config.auth_method not in ("trust", "cert"):
+        if password is None and config.userlist and config.asks_passwords:
             warnings.append(
                 f"users.{user.name} has no password, and auth.userlist does not know the user"
             )
@@ -129,9 +129,9 @@ def _shape(user: User, stored: Stored, verifiers: Verifiers) -> Shape:
         "plain": stored.plain,
         "md5": stored.md5,
         "scram": scram,
-        "mysql_native": None,
-        "mysql_sha2": None,
-        "mysql_ed25519": None,
+        "mysql_native": stored.native,
+        "mysql_sha2": stored.sha2,
+        "mysql_ed25519": stored.ed25519,
         "pool": dict(user.pool),
         "max_clients": user.max_clients,
         "max_servers": user.max_servers,

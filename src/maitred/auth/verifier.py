@@ -1,4 +1,4 @@
-"""Stored forms of a password: SCRAM verifiers and md5 hashes, recognised and derived.
+"""Stored forms of a password: what PostgreSQL and MySQL keep of one, recognised and derived.
 
 Pure but for the salt's randomness; keeps nothing.
 Called by `store`.
@@ -15,13 +15,18 @@ import stringprep
 import unicodedata
 from dataclasses import dataclass
 
+from maitred.secret import form
+
 # Spec: RFC 7677 recommends at least 4096; PostgreSQL's scram_iterations has the same default.
 ITERATIONS = 4096
 
 _SCRAM = re.compile(
     r"^SCRAM-SHA-256\$(\d+):([A-Za-z0-9+/=]+)\$([A-Za-z0-9+/=]+):([A-Za-z0-9+/=]+)$"
 )
-_MD5 = re.compile(r"^md5[0-9a-f]{32}$")
+# Spec: MySQL, sha2_password.cc: 3 hex digits of thousands of rounds, 20 bytes of salt, 43 of
+# crypt's base64. The salt is any byte but 0 and $, which is why the server shows it in hex.
+_SHA2 = re.compile(r"\$A\$([0-9A-F]{3})\$([^\0$]{20})([A-Za-z0-9./]{43})", re.DOTALL)
+_ED25519 = re.compile(r"ed25519\$([A-Za-z0-9+/]{43})")
 
 
 class BadStored(ValueError):
@@ -35,20 +40,57 @@ class Stored:
     plain: str | None = None
     md5: str | None = None
     scram: str | None = None
+    native: str | None = None
+    sha2: str | None = None
+    ed25519: str | None = None
 
 
 def recognise(text: str) -> Stored:
     """Tell which form `text` is.
 
     Raises:
-        BadStored: it begins with `SCRAM-SHA-256$` but is damaged.
+        BadStored: it begins like a stored form but is damaged.
     """
-    if text.startswith("SCRAM-SHA-256$"):
-        _check_scram(text)
-        return Stored(scram=text)
-    if _MD5.match(text):
-        return Stored(md5=text)
-    return Stored(plain=text)
+    match form(text):
+        case "scram":
+            _check_scram(text)
+            return Stored(scram=text)
+        case "md5":
+            return Stored(md5=text)
+        case "native":
+            return Stored(native=text.upper())
+        case "sha2":
+            return Stored(sha2=_sha2(text))
+        case "ed25519":
+            return Stored(ed25519=_ed25519(text))
+        case _:
+            return Stored(plain=text)
+
+
+def _sha2(text: str) -> str:
+    plain = text
+    if text.startswith("0x"):
+        try:
+            # Why latin-1: the salt is bytes, of which each must become one character.
+            plain = bytes.fromhex(text[2:]).decode("latin-1")
+        except ValueError:
+            raise BadStored("is a caching_sha2_password hash whose hex is damaged") from None
+    if not _SHA2.fullmatch(plain):
+        raise BadStored(
+            "is not a caching_sha2_password hash of the form $A$005$ and 63 characters; copy it"
+            " from SHOW CREATE USER after SET print_identified_with_as_hex = ON, as 0x244124…"
+        )
+    return text
+
+
+def _ed25519(text: str) -> str:
+    found = _ED25519.fullmatch(text)
+    if not found:
+        raise BadStored(
+            "is not ed25519$ and the 43 characters that SHOW CREATE USER has after USING; copy it"
+            " again"
+        )
+    return found[1]
 
 
 def _check_scram(text: str) -> None:

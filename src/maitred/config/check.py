@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from maitred.config.read import Document
-from maitred.model import Config
+from maitred.model import Config, Dialect
+from maitred.secret import MYSQL_FORMS, form
 
-_VERIFIER = "SCRAM-SHA-256$"
+_METHODS: dict[Dialect, str] = {"postgres": "method", "mysql": "mysql_method"}
+_WITHOUT_PASSWORD = ("trust", "cert")
 
 
 def together(config: Config, document: Document) -> list[str]:
     """Note problems in `document`; return warnings."""
     _names(config, document)
     _addresses(config, document)
-    _method(config, document)
+    _methods(config, document)
+    _users(config, document)
     return [*_warnings(config)]
 
 
@@ -32,39 +35,54 @@ def _names(config: Config, document: Document) -> None:
 
 
 def _addresses(config: Config, document: Document) -> None:
-    if config.admin and config.admin in config.listeners:
+    taken = {one.address: one.dialect for one in config.listeners}
+    if config.admin and config.admin in taken:
         document.complain(
-            ("listen", "admin"), f"is {config.admin}, which listen.postgres has already"
+            ("listen", "admin"),
+            f"is {config.admin}, which listen.{taken[config.admin]} has already",
         )
     # Why: a listener that is its own endpoint would open servers to itself without end.
     for database in config.databases:
         endpoint = next(one for one in config.endpoints if one.name == database.endpoint)
-        if endpoint.address in config.listeners:
+        if endpoint.address in taken:
             document.complain(
                 ("databases", database.name, "url"),
                 f"leads to {endpoint.address}, where maitred itself listens",
             )
 
 
-def _method(config: Config, document: Document) -> None:
-    path = ("auth", "method")
-    if config.auth_method == "cert" and not (
-        config.client_tls and config.client_tls.mode.startswith("verify")
-    ):
-        document.complain(path, 'is "cert", which needs tls.client.mode = "verify-full"')
-    if config.auth_method in ("trust", "cert"):
-        return
-    if not config.users and not config.userlist:
-        document.complain(
-            path,
-            f'is "{config.auth_method}", but there is no user who could log in; add [users.NAME]'
-            " with a password, or auth.userlist",
-        )
-    for user in config.users:
-        if user.password is None:
+def _methods(config: Config, document: Document) -> None:
+    for dialect, name in _METHODS.items():
+        if not config.speaks(dialect):
             continue
-        stored = user.password.reveal()
-        if config.auth_method == "scram-sha-256" and _is_md5(stored):
+        path, method = ("auth", name), config.method_of(dialect)
+        if method == "cert" and not (
+            config.client_tls and config.client_tls.mode.startswith("verify")
+        ):
+            document.complain(path, 'is "cert", which needs tls.client.mode = "verify-full"')
+        if method in _WITHOUT_PASSWORD:
+            continue
+        if not config.users and not config.userlist:
+            document.complain(
+                path,
+                f'is "{method}", but there is no user who could log in; add [users.NAME] with a'
+                " password, or auth.userlist",
+            )
+        is_local = all(one.address.path for one in config.listeners if one.dialect == "mysql")
+        if dialect == "mysql" and method == "password" and not config.client_tls and not is_local:
+            document.complain(
+                path,
+                'is "password", which MySQL clients send over TLS only; set tls.client.mode ='
+                ' "require", or another auth.mysql_method',
+            )
+
+
+def _users(config: Config, document: Document) -> None:
+    if not config.speaks("postgres") or config.auth_method != "scram-sha-256":
+        return
+    for user in config.users:
+        # Why not with MySQL clients about: the hash may be meant for them.
+        if user.password and not config.speaks("mysql") and form(user.password.reveal()) == "md5":
             document.complain(
                 ("users", user.name, "password"),
                 "is an md5 hash, with which scram-sha-256 cannot be spoken; store the plain"
@@ -72,21 +90,23 @@ def _method(config: Config, document: Document) -> None:
             )
 
 
-def _is_md5(stored: str) -> bool:
-    return len(stored) == 35 and stored.startswith("md5")
-
-
 def _warnings(config: Config) -> Iterator[str]:
-    if config.auth_method not in ("trust", "cert") and not config.userlist:
+    spoken: list[Dialect] = [dialect for dialect in _METHODS if config.speaks(dialect)]
+    if config.asks_passwords and not config.userlist:
         for user in config.users:
             if user.password is None:
                 yield f"users.{user.name} has no password, so nobody can log in by that name"
-    if config.auth_method == "trust":
-        far = [str(one) for one in config.listeners if not one.is_local]
-        if far:
-            yield f"auth.method is trust and {', '.join(far)} is open: anybody may log in"
-    if config.auth_method == "password" and config.client_tls is None:
+    for dialect in spoken:
+        far = [str(one.address) for one in config.listeners
+               if one.dialect == dialect and not one.address.is_local]  # fmt: skip
+        if config.method_of(dialect) == "trust" and far:
+            name = _METHODS[dialect]
+            yield f"auth.{name} is trust and {', '.join(far)} is open: anybody may log in"
+        if all(one.dialect != dialect for one in config.databases):
+            yield f"listen.{dialect} is set, but no database is {dialect}://"
+    if config.speaks("postgres") and config.auth_method == "password" and not config.client_tls:
         yield "auth.method is password without tls.client: passwords travel in clear text"
+    yield from _of_no_use(config)
     if config.admin and not config.admin.is_local:
         yield f"listen.admin is {config.admin}: metrics are readable by anybody who can reach it"
     for database in config.databases:
@@ -101,10 +121,23 @@ def _warnings(config: Config) -> Iterator[str]:
             yield from _cannot_log_in(config, database.name)
 
 
+def _of_no_use(config: Config) -> Iterator[str]:
+    """Users of whom only a form is known that no listener can check."""
+    for user in config.users:
+        kind = form(user.password.reveal()) if user.password else "plain"
+        if kind == "plain":
+            continue
+        dialect = "mysql" if kind in MYSQL_FORMS else "postgres"
+        if not config.speaks(dialect) and config.listeners:
+            yield (
+                f"users.{user.name}.password is a hash that only {dialect} clients can be checked"
+                " with, and none can connect; store the plain password"
+            )
+
+
 def _cannot_log_in(config: Config, database: str) -> Iterator[str]:
     for user in config.users:
-        stored = user.password.reveal() if user.password else ""
-        if stored.startswith(_VERIFIER) or _is_md5(stored):
+        if user.password and form(user.password.reveal()) != "plain":
             yield (
                 f"databases.{database} logs in as each client's own user, but of {user.name} only a"
                 " verifier is known: the database must not ask that user for a password, or the"

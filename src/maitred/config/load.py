@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from maitred.config import check, url
 from maitred.config.read import Document, Values, Written, allowed
@@ -18,10 +19,13 @@ from maitred.config.targets import Targets
 from maitred.config.tls import client_tls
 from maitred.config.units import BadValue, address
 from maitred.errors import ConfigInvalid, Problem
-from maitred.model import Address, Config, Effective, Settings, User, Value
+from maitred.model import Address, Config, Dialect, Effective, Listener, Settings, User, Value
 from maitred.secret import Secret, SecretMissing, resolve, secret_file
 
 COMMAND_LINE = "command line"
+
+# Why: settings of listeners that the engine has among its limits.
+_LISTEN_LIMITS = ("listen.backlog", "listen.mysql_version")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,12 @@ def from_url(text: str, layers: Sequence[Layer] = ()) -> Config:
             raise ConfigInvalid([Problem(source, None, problem)])
         document.override(("users", target.user, "password"), target.password, origin=source)
     else:
-        document.override(("auth", "method"), "trust", origin=source)
+        method = "mysql_method" if target.dialect == "mysql" else "method"
+        document.override(("auth", method), "trust", origin=source)
     _put_on(document, layers)
     config = _Loading(document, set()).config()
-    if config.auth_method == "trust" and not all(one.is_local for one in config.listeners):
+    is_open = config.method_of(target.dialect) == "trust"
+    if is_open and not all(one.address.is_local for one in config.listeners):
         text = (
             "the URL has no password, so clients cannot be asked for one, and maitred would be open"
             " to the network; put a password into the URL, write a configuration file, or listen on"
@@ -86,6 +92,15 @@ def from_url(text: str, layers: Sequence[Layer] = ()) -> Config:
         )
         raise ConfigInvalid([Problem(source, None, text)])
     return config
+
+
+def dialect_of(text: str) -> Dialect:
+    """Tell what the URL of a command line is for; PostgreSQL where it cannot be read."""
+    try:
+        return url.parse(resolve(text, folder=Path.cwd())).dialect
+    except (BadValue, SecretMissing):
+        # `from_url` tells what is wrong with it.
+        return "postgres"
 
 
 def _put_on(document: Document, layers: Sequence[Layer]) -> None:
@@ -123,7 +138,7 @@ class _Loading:
         targets.finish()
         config = Config(
             source=document.source,
-            listeners=self._listeners(),
+            listeners=self._listeners({one.dialect for one in targets.databases}),
             proxy_protocol=bool(self._value("listen.proxy_protocol")),
             unix_mode=self._int("listen.unix_mode"),
             admin=address(self._str("listen.admin")) if self._str("listen.admin") else None,
@@ -132,6 +147,7 @@ class _Loading:
             databases=tuple(targets.databases),
             users=users,
             auth_method=self._str("auth.method"),
+            mysql_method=self._str("auth.mysql_method"),
             userlist=self._userlist(),
             limits=self._limits(),
             console_names=self._names("console.names"),
@@ -169,21 +185,33 @@ class _Loading:
         value = self._value(name)
         return value if isinstance(value, tuple) else (str(value),)
 
-    def _listeners(self) -> tuple[Address, ...]:
-        found: list[Address] = []
-        for text in self._names("listen.postgres"):
-            one = address(text)
-            if one in found:
-                self.document.complain(("listen", "postgres"), f"names {text} twice")
-            found.append(one)
-        if not found:
-            self.document.complain(("listen", "postgres"), "names no address; nobody could connect")
-        return tuple(found)
+    def _listeners(self, spoken: set[Dialect]) -> tuple[Listener, ...]:
+        found: dict[Address, Listener] = {}
+        for dialect in get_args(Dialect):
+            path = ("listen", dialect)
+            # Why: a file that only sets up one of them opens no port for the other; one without a
+            # good database has problems enough.
+            wanted = dialect in spoken or (dialect == "postgres" and not spoken)
+            if ".".join(path) not in self.values and not wanted:
+                continue
+            texts = self._names(".".join(path))
+            for text in texts:
+                one = address(text)
+                if one in found:
+                    self.document.complain(path, f"names {text} twice")
+                if dialect == "mysql" and one.path.rpartition("/")[2].startswith(".s.PGSQL."):
+                    self.document.complain(
+                        path, f'has "{text}"; a MySQL socket is a file: "unix:/run/maitred.sock"'
+                    )
+                found[one] = Listener(dialect, one)
+            if not texts and dialect in spoken:
+                self.document.complain(path, "names no address; nobody could connect")
+        return tuple(found.values())
 
     def _limits(self) -> Settings:
         fields: dict[str, Value] = {}
         for name, setting in SETTINGS.items():
-            if setting.field and (name.startswith("limits.") or name == "listen.backlog"):
+            if setting.field and (name.startswith("limits.") or name in _LISTEN_LIMITS):
                 fields[setting.field] = self._value(name)
         return fields
 

@@ -18,13 +18,25 @@ LISTEN = (
     Setting(
         name="listen.postgres", kind=Kind.ADDRESSES, default="127.0.0.1:6432",
         meaning="Where PostgreSQL clients connect; `unix:/folder:6432` is the socket that libpq"
-        " looks for in that folder.",
+        " looks for in that folder. Where nothing is set, it is open if a database is PostgreSQL.",
         neighbour="`listen.unix_mode`, `tls.client.mode`", pgbouncer="listen_addr, listen_port",
+    ),
+    Setting(
+        name="listen.mysql", kind=Kind.ADDRESSES, default="127.0.0.1:6033",
+        meaning="Where MySQL and MariaDB clients connect; `unix:/run/maitred.sock` is a socket"
+        " file. Where nothing is set, it is open if a database is MySQL or MariaDB.",
+        neighbour="`listen.mysql_version`, `auth.mysql_method`, `listen.unix_mode`",
+    ),
+    Setting(
+        name="listen.mysql_version", kind=Kind.TEXT, default="", field="mysql_version",
+        meaning='The version that MySQL clients are greeted with, as `SELECT VERSION()` says it; ""'
+        " takes that of the first MySQL endpoint that answers at a start or reload.",
+        neighbour="`listen.mysql`; drivers choose features by it",
     ),
     Setting(
         name="listen.admin", kind=Kind.ADDRESS, default="127.0.0.1:9127",
         meaning='Where `/metrics`, `/healthz` and `/readyz` are served; "" serves none.',
-        neighbour="The console is a database of `listen.postgres`; see `console.names`",
+        neighbour="The console is a database of the listeners; see `console.names`",
         reloadable=False,
     ),
     Setting(
@@ -226,7 +238,8 @@ POOL = (
     Setting(
         name="pool.reset_query", kind=Kind.TEXT, default="DISCARD ALL", field="reset_query",
         scopes=_DB,
-        meaning='Run before a server changes hands in session mode; "" runs nothing.',
+        meaning='Run before a server changes hands in session mode; "" runs nothing. MySQL servers'
+        " are reset by the protocol's own command unless this is set.",
         neighbour="`pool.mode`", pgbouncer="server_reset_query",
     ),
 )
@@ -244,9 +257,10 @@ FUNCTIONS = (
 DATABASE = (
     Setting(
         name="databases.NAME.url", kind=Kind.SECRET, default=None, scopes=(Scope.DATABASE,),
-        meaning="`postgres://user:password@host:port/name?sslmode=…` with libpq's names; without a"
-        " user each client's own is used, without a name the client's word. `env:NAME` and"
-        " `file:PATH` are followed.",
+        meaning="`postgres://user:password@host:port/name?sslmode=…` with libpq's names, or"
+        " `mysql://user:password@host:port/name?ssl-mode=…` with MySQL's (also `mariadb://`);"
+        " without a user each client's own is used, without a name the client's word. `env:NAME`"
+        " and `file:PATH` are followed.",
         neighbour="`databases.NAME.user`, `databases.NAME.password`", pgbouncer="[databases]",
     ),
     Setting(
@@ -293,8 +307,10 @@ ENDPOINT = (
 USER = (
     Setting(
         name="users.NAME.password", kind=Kind.SECRET, default=None, scopes=(Scope.USER,),
-        meaning="Plain, `SCRAM-SHA-256$…`, `md5…`, `env:NAME` or `file:PATH`.",
-        neighbour="`auth.method`, `auth.userlist`", pgbouncer="auth_file",
+        meaning="Plain, which serves every method; or as a database stores it: `SCRAM-SHA-256$…` or"
+        " `md5…` for PostgreSQL clients, `*HASH`, `$A$005$…`, `0x244124…` or `ed25519$…` for MySQL"
+        " clients; or `env:NAME` or `file:PATH`.",
+        neighbour="`auth.method`, `auth.mysql_method`, `auth.userlist`", pgbouncer="auth_file",
     ),
     Setting(
         name="users.NAME.max_clients", kind=Kind.COUNT, default=0, scopes=(Scope.USER,),
@@ -322,9 +338,20 @@ AUTH = (
     Setting(
         name="auth.method", kind=Kind.CHOICE, default="scram-sha-256",
         choices=("trust", "password", "md5", "scram-sha-256", "cert"),
-        meaning="How clients prove who they are; trust lets in any name, md5 speaks SCRAM with"
-        " users of whom only a verifier is known.",
+        meaning="How PostgreSQL clients prove who they are; trust lets in any name, md5 speaks"
+        " SCRAM with users of whom only a verifier is known.",
         neighbour="`users.NAME.password`; `cert` needs `tls.client.mode`", pgbouncer="auth_type",
+    ),
+    Setting(
+        name="auth.mysql_method", kind=Kind.CHOICE, default="caching_sha2_password",
+        choices=(
+            "trust", "password", "mysql_native_password", "caching_sha2_password", "ed25519",
+            "cert",
+        ),
+        meaning="How MySQL clients prove who they are: one of the servers' plug-ins, `password` for"
+        " clear text over TLS, `cert`, or `trust`, which lets in any name. Users of whom only"
+        " another plug-in's hash is known are asked by that one.",
+        neighbour="`users.NAME.password`; `cert` and `password` need `tls.client.mode`",
     ),
     Setting(
         name="auth.userlist", kind=Kind.PATH, default="",
@@ -551,7 +578,6 @@ SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
 SETTINGS: dict[str, Setting] = {setting.name: setting for _, rows in SECTIONS for setting in rows}
 
 NOT_YET = {
-    "listen.mysql": "the MySQL listener is not available in this version; remove the line",
     "listen.http": "SQL over HTTP is not available in this version; remove the line",
 }
 """Known names that this version refuses, with what to do."""

@@ -24,6 +24,7 @@ def build(
     number: int,
     ask_unknown: bool = False,
     disabled: Collection[str] = (),
+    mysql_version: str,
 ) -> Shape:
     """Return the snapshot `number` of `config`.
 
@@ -33,14 +34,15 @@ def build(
         number: one more than the last.
         ask_unknown: the engine should ask about users it does not find.
         disabled: databases that an operator disabled.
+        mysql_version: what MySQL clients are greeted with.
     """
     position = {endpoint.name: index for index, endpoint in enumerate(config.endpoints)}
     return {
         "number": number,
         "listeners": [
             {
-                "dialect": "postgres",
-                "address": _address(one),
+                "dialect": one.dialect,
+                "address": _address(one.address),
                 "proxy_protocol": config.proxy_protocol,
                 "unix_mode": config.unix_mode,
             }
@@ -54,10 +56,10 @@ def build(
         "users": list(users),
         "auth": {
             "method": _METHODS.get(config.auth_method, config.auth_method),
-            "mysql_method": "caching_sha2_password",
+            "mysql_method": config.mysql_method,
             "ask_unknown": ask_unknown,
         },
-        "limits": {**config.limits, "mysql_version": "8.0.0-maitred"},
+        "limits": {**config.limits, "mysql_version": mysql_version},
         "console_names": list(config.console_names),
         "slow_query_ms": config.slow_query_ms,
         "log_connections": config.log_connections,
@@ -86,7 +88,7 @@ def _endpoint(one: Endpoint) -> Shape:
     tls = one.tls
     return {
         "name": one.name,
-        "dialect": "postgres",
+        "dialect": one.dialect,
         "address": _address(one.address),
         "tls": {
             "mode": tls.mode,

@@ -6,6 +6,7 @@ and its TLS are the same. Called by `load`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from maitred.config import url
@@ -17,6 +18,9 @@ from maitred.model import Address, Database, Endpoint, Place, Tls, Value
 from maitred.secret import Secret, SecretMissing, resolve, secret_file
 
 _RESERVED_PARAMETERS = ("user", "database", "replication")
+_PORTS = (5432, 3306)
+# Spec: the engine knows this text as the protocol's own command, for which there is no SQL.
+_MYSQL_RESET = "RESET CONNECTION"
 
 
 class Targets:
@@ -36,13 +40,14 @@ class Targets:
         """Take one `[endpoints."HOST:PORT"]`."""
         path = ("endpoints", name)
         try:
-            where = address(name, default_port=5432)
+            # Why both ports: a host alone stands for whichever database is there.
+            places = {address(name, default_port=port) for port in _PORTS}
         except BadValue as error:
             self._document.complain(path, f"{error}")
             return
         if "max_servers" in values:
             limit = int(str(values["max_servers"].value))
-            self._limits[where] = (limit, self._document.place(path), name)
+            self._limits |= dict.fromkeys(places, (limit, self._document.place(path), name))
 
     def add_database(self, name: str, values: Values) -> None:
         """Take one `[databases.NAME]`."""
@@ -62,10 +67,18 @@ class Targets:
                 f"has no user to go with; set databases.{name}.user",
             )
         tls = server_tls(self._document, self._values, values, target.tls, name, self._files)
+        if tls.direct and target.dialect == "mysql":
+            # Why not a problem where it holds for all: PostgreSQL databases may be meant.
+            if "tls.direct" in values:
+                self._document.complain(
+                    ("databases", name, "tls", "direct"), "is for PostgreSQL only; remove it"
+                )
+            tls = replace(tls, direct=False)
         self.databases.append(
             Database(
                 name=name,
-                endpoint=self._endpoint(name, target.address, tls),
+                dialect=target.dialect,
+                endpoint=self._endpoint(name, target, tls),
                 remote_name=target.database,
                 user=user or None,
                 password=password,
@@ -81,14 +94,18 @@ class Targets:
     def finish(self) -> None:
         """Complain about what only shows when all sections are read."""
         used = {endpoint.address for endpoint in self.endpoints}
-        for where, (_, place, name) in self._limits.items():
-            if where not in used and self.endpoints:
+        known = {name for where, (_, _, name) in self._limits.items() if where in used}
+        strange = {name: place for _, place, name in self._limits.values() if name not in known}
+        for name, place in strange.items():
+            if self.endpoints:
                 names = ", ".join(sorted({str(one) for one in used}))
                 text = f'endpoints."{name}" is the endpoint of no database; there are {names}'
                 self._document.complain_at(place, text)
         if not self._sections and not self._document.data.get("databases"):
             self._document.complain(
-                (), 'names no database; add a section [databases.NAME] with url = "postgres://…"'
+                (),
+                'names no database; add a section [databases.NAME] with url = "postgres://…" or'
+                ' "mysql://…"',
             )
 
     def _target(self, name: str, values: Values) -> url.Target | None:
@@ -132,6 +149,9 @@ class Targets:
                 pool[setting.field] = value
         if target and target.connect_timeout_s and "pool.connect_timeout" not in values:
             pool["connect_timeout_ms"] = target.connect_timeout_s * 1000
+        is_set = "pool.reset_query" in values or "pool.reset_query" in self._values
+        if target and target.dialect == "mysql" and not is_set:
+            pool["reset_query"] = _MYSQL_RESET
         self._check_pool(name, values, pool)
         return pool
 
@@ -168,6 +188,9 @@ class Targets:
             if parameter in _RESERVED_PARAMETERS:
                 text = f"cannot be set here; {parameter} belongs into the url"
                 self._document.complain(("databases", name, "parameters", parameter), text)
+            if target.dialect == "mysql":
+                text = "cannot be set: a MySQL login has no parameters; remove it"
+                self._document.complain(("databases", name, "parameters", parameter), text)
             found[parameter] = str(written.value)
         return tuple(found.items())
 
@@ -182,8 +205,16 @@ class Targets:
     def _own(self, values: Values, key: str) -> int:
         return int(str(values[key].value)) if key in values else 0
 
-    def _endpoint(self, database: str, where: Address, tls: Tls) -> str:
+    def _endpoint(self, database: str, target: url.Target, tls: Tls) -> str:
+        where = target.address
         for endpoint in self.endpoints:
+            if endpoint.address == where and endpoint.dialect != target.dialect:
+                self._document.complain(
+                    ("databases", database, "url"),
+                    f"leads to {where} as {target.dialect}://, but another database says that a"
+                    f" {endpoint.dialect}:// server is there",
+                )
+                return endpoint.name
             if endpoint.address == where and endpoint.tls == tls:
                 return endpoint.name
         taken = {endpoint.name for endpoint in self.endpoints}
@@ -193,5 +224,7 @@ class Targets:
         if not limit:
             written = self._values.get("limits.servers_per_endpoint")
             limit = int(str(written.value)) if written else 0
-        self.endpoints.append(Endpoint(name=name, address=where, tls=tls, max_servers=limit))
+        self.endpoints.append(
+            Endpoint(name=name, dialect=target.dialect, address=where, tls=tls, max_servers=limit)
+        )
         return name

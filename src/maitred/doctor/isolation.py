@@ -134,6 +134,8 @@ def examine_url(url: str, *, lookers: int = 4) -> list[Finding]:
         target = parse(url)
     except BadValue as error:
         raise DoctorError(f"the URL {error}") from None
+    if target.dialect != "postgres":
+        raise DoctorError("only PostgreSQL sessions can be examined: give a postgres:// URL")
     connect = _driver(target)
     connect().close()
     return examine(connect, lookers=lookers)

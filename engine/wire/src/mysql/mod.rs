@@ -2,11 +2,24 @@
 //!
 //! Holds no neutral words: those are the crate's. Called through `dialect` alone.
 
+pub mod agreement;
+pub mod assign;
+pub mod calls;
 pub mod errors;
 pub mod frame;
+pub mod functions;
+pub mod greeting;
+pub mod handshake_in;
+pub mod handshake_out;
 pub mod intent;
+pub mod judge;
+pub mod literal;
+pub mod probe;
 pub mod progress;
+pub mod proof;
 pub mod reply;
 pub mod settings;
 pub mod spec;
+pub mod startup;
 pub mod statement;
+pub mod words;

@@ -253,7 +253,9 @@ impl Reading {
             Phase::Parameters { left, columns } if left > 1 => Phase::Parameters { left: left - 1, columns },
             Phase::Parameters { columns: 0, .. } => end(After::Nothing),
             Phase::Parameters { columns, .. } => end(After::Columns(columns)),
-            Phase::Columns { left, is_prepared } if left > 1 => Phase::Columns { left: left - 1, is_prepared },
+            Phase::Columns { left, is_prepared } if left > 1 => {
+                Phase::Columns { left: left - 1, is_prepared }
+            }
             Phase::Columns { is_prepared, .. } => end(if is_prepared { After::Nothing } else { After::Rows }),
             Phase::ColumnsEnd { then: After::Rows } | Phase::Rows => Phase::Rows,
             Phase::ColumnsEnd { then: After::Columns(left) } => {
@@ -272,8 +274,8 @@ impl Reading {
             _ => (1, body),
         };
         let Ok((count, rest)) = frame::number(body) else { return (0, false) };
-        let is_cached =
-            self.flags & capability::MARIADB_CACHE_METADATA != 0 && rest.first().is_some_and(|says| *says == 0);
+        let is_cached = self.flags & capability::MARIADB_CACHE_METADATA != 0
+            && rest.first().is_some_and(|says| *says == 0);
         (count, says != 0 && !is_cached)
     }
 }
@@ -461,9 +463,6 @@ mod tests {
         let outcome = outcome_of(&packet).unwrap();
         assert_eq!((outcome.affected, outcome.warnings, outcome.info), (Some(0), 0, &b""[..]));
         let told: Vec<_> = changes(outcome.changed).map(Result::unwrap).collect();
-        assert_eq!(
-            told,
-            [Change::Setting(b"autocommit", b"OFF"), Change::Schema(b"abc"), Change::Unnamed]
-        );
+        assert_eq!(told, [Change::Setting(b"autocommit", b"OFF"), Change::Schema(b"abc"), Change::Unnamed]);
     }
 }

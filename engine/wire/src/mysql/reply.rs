@@ -220,7 +220,9 @@ mod tests {
     #[test]
     fn errors_are_read() {
         let mut out = Vec::new();
-        frame::packet(&mut out, 1, |out| out.extend_from_slice(b"\xff\x25\x05#70100Query execution was interrupted"));
+        frame::packet(&mut out, 1, |out| {
+            out.extend_from_slice(b"\xff\x25\x05#70100Query execution was interrupted")
+        });
         let error = error_of(&out);
         assert!(error.is_cancelled && !error.is_fatal && &error.sqlstate == b"70100");
     }

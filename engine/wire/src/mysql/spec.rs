@@ -58,26 +58,6 @@ pub mod capability {
     pub const MARIADB: u64 = 0xffff_ffff << 32;
 }
 
-/// What a client agrees on with us that its servers must have agreed on, too: what they say to it and how they
-/// read it cannot be told otherwise.
-pub const CLASS: u64 = capability::FOUND_ROWS
-    | capability::LOCAL_FILES
-    | capability::IGNORE_SPACE
-    | capability::MULTI_STATEMENTS
-    | capability::MULTI_RESULTS
-    | capability::PS_MULTI_RESULTS
-    | capability::DEPRECATE_EOF
-    | capability::OPTIONAL_RESULTSET_METADATA
-    | capability::MARIADB_STMT_BULK_OPERATIONS
-    | capability::MARIADB_EXTENDED_TYPE_INFO
-    | capability::MARIADB_CACHE_METADATA
-    | capability::MARIADB_BULK_UNIT_RESULTS;
-
-/// See [`CLASS`].
-pub fn class_of(capabilities: u64) -> u64 {
-    capabilities & CLASS
-}
-
 /// What the server says of itself behind each statement. Spec: "Status Flags".
 pub mod status {
     pub const IN_TRANSACTION: u16 = 1;

@@ -1,0 +1,143 @@
+//! What protocols whose requests take turns have, and no other: numbered statements, ends that tell what changed.
+//!
+//! Only dispatch, as in the module above. Called by `relay::commands`.
+
+use super::{Change, Outcome, Prepared, Run};
+use crate::{mysql, Code, Complaint, Dialect, Fault};
+
+impl Dialect {
+    /// Is each request answered before the next is read, and does each end by itself? Then there are numbers
+    /// in the place of names, and no batches.
+    pub fn takes_turns(self) -> bool {
+        self == Dialect::Mysql
+    }
+
+    /// Of what a client can do, that which its servers must have agreed on, too.
+    pub fn class_of(self, capabilities: u64) -> u64 {
+        match self {
+            Dialect::Postgres => 0,
+            Dialect::Mysql => mysql::agreement::class_of(capabilities),
+        }
+    }
+
+    /// What a server is asked to agree on for clients of these flags.
+    pub fn asked_of_servers(self, flags: u64) -> u64 {
+        match self {
+            Dialect::Postgres => 0,
+            Dialect::Mysql => mysql::agreement::asked_of_servers(flags),
+        }
+    }
+
+    /// Settings that a new session in the same connection keeps.
+    pub fn lasting_settings(self) -> &'static [&'static str] {
+        match self {
+            Dialect::Postgres => &[],
+            Dialect::Mysql => &["schema"],
+        }
+    }
+
+    /// The statement that a command names.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn statement_number(self, message: &[u8]) -> Result<u32, Fault> {
+        mysql::statement::number_of(message)
+    }
+
+    /// # Errors
+    /// A message that is not well formed.
+    pub fn run_of(self, message: &[u8], total: usize, parameters: u16) -> Result<Option<Run>, Fault> {
+        mysql::statement::run_of(message, total, parameters)
+    }
+
+    /// # Errors
+    /// It would be too long.
+    pub fn write_run(
+        self,
+        out: &mut Vec<u8>,
+        message: &[u8],
+        total: usize,
+        run: &Run,
+        number: u32,
+        types: &[u8],
+    ) -> Result<(), Fault> {
+        mysql::statement::write_run(out, message, total, run, number, types)
+    }
+
+    /// Write a message that names a statement with another number for it.
+    pub fn write_renumbered(self, out: &mut Vec<u8>, message: &[u8], number: u32) {
+        mysql::statement::write_renumbered(out, message, number);
+    }
+
+    /// Read the answer to a preparation.
+    pub fn prepared_of(self, message: &[u8]) -> Prepared {
+        mysql::statement::prepared_of(message)
+    }
+
+    /// Have a server forget the statement of this number; no answer.
+    pub fn write_close_number(self, out: &mut Vec<u8>, number: u32) {
+        mysql::statement::write_close(out, number);
+    }
+
+    /// Have a server forget what was appended to a statement, and its cursor; one `Ready`.
+    pub fn write_rewind(self, out: &mut Vec<u8>, number: u32) {
+        mysql::statement::write_rewind(out, number);
+    }
+
+    /// The client has no statement of this number.
+    pub fn unknown_statement(self, number: u32, command: &str) -> Complaint {
+        Complaint {
+            number: Some(1243),
+            sqlstate: Some(*b"HY000"),
+            ..Complaint::error(
+                Code::UnknownStatement,
+                format!("Unknown prepared statement handler ({number}) given to {command}"),
+            )
+        }
+    }
+
+    /// The client's statement has no cursor.
+    pub fn no_cursor(self, number: u32) -> Complaint {
+        Complaint {
+            number: Some(1421),
+            sqlstate: Some(*b"HY000"),
+            ..Complaint::error(Code::WrongState, format!("The statement ({number}) has no open cursor"))
+        }
+    }
+
+    /// What a client can do once it has said `message`.
+    ///
+    /// # Errors
+    /// What it says is not known.
+    pub fn agree(self, capabilities: u64, message: &[u8]) -> Result<u64, Complaint> {
+        use mysql::spec::capability::MULTI_STATEMENTS;
+        match mysql::statement::several_of(message) {
+            Ok(true) => Ok(capabilities | MULTI_STATEMENTS),
+            Ok(false) => Ok(capabilities & !MULTI_STATEMENTS),
+            Err(fault) => Err(Complaint {
+                number: Some(1047),
+                sqlstate: Some(*b"08S01"),
+                ..Complaint::error(Code::Unsupported, fault.0)
+            }),
+        }
+    }
+
+    /// Take apart what a server says has changed in its session.
+    pub fn changes_of(self, changed: &[u8]) -> impl Iterator<Item = Result<Change<'_>, Fault>> {
+        mysql::progress::changes(changed)
+    }
+
+    /// Say the end of a statement's results to a client that is not told of its session's state.
+    pub fn say_outcome(self, out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>) {
+        mysql::reply::untracked(out, message, outcome);
+    }
+
+    /// Have a server begin a new session in the same connection; returns how many requests that makes, each
+    /// with one `Ready`. None: not this dialect's way.
+    pub fn write_renewal(self, out: &mut Vec<u8>) -> Option<u8> {
+        match self {
+            Dialect::Postgres => None,
+            Dialect::Mysql => Some(mysql::statement::write_renewal(out)),
+        }
+    }
+}
