@@ -14,6 +14,8 @@ pub mod handshake_in;
 pub mod handshake_out;
 pub mod intent;
 pub mod judge;
+pub mod literal;
+pub mod probe;
 pub mod progress;
 pub mod proof;
 pub mod reply;
