@@ -13,6 +13,8 @@ pub mod handshake_in;
 pub mod handshake_out;
 pub mod intent;
 pub mod judge;
+pub mod kill;
+pub mod leftovers;
 pub mod literal;
 pub mod probe;
 pub mod progress;
