@@ -173,7 +173,10 @@ fn places(text: &[u8]) -> Vec<(Wanted, Range<usize>)> {
             Token::Word(word) if begins && is_any(word, &[b"create", b"alter", b"prepare"]) => return found,
             Token::Word(word) if previous != Some(Token::Symbol(b'.')) => {
                 let start = words.at() - word.len();
-                if let Some(wanted) = function(bare(word)) {
+                // Spec: in quotes it is a name of its own, but for functions without a word in the grammar.
+                let wanted =
+                    function(bare(word)).filter(|wanted| *wanted != Wanted::RowCount || bare(word) == word);
+                if let Some(wanted) = wanted {
                     let mut ahead = words;
                     if ahead.skip_symbol(b'(') && ahead.skip_symbol(b')') {
                         words = ahead;
@@ -239,15 +242,16 @@ fn variable(words: &mut Words<'_>) -> Option<Wanted> {
 pub fn substituted(text: &[u8], known: &Known) -> Option<Vec<u8>> {
     let is_kill = matches!(Words::usual(text).next(), Some(Token::Word(word)) if is(word, b"kill"));
     let literal = |wanted| {
-        let signed = |number: i64| format!("CAST({number} AS SIGNED)");
-        let unsigned = |number: u64| format!("CAST({number} AS UNSIGNED)");
+        // Measured: columns of these have the type, length and flags of those that are asked for.
+        let signed = |number: i64| format!("CAST({number}|0 AS SIGNED)");
+        let counted = |number: u64| format!("NULLIF({number}|0,NULL)");
         match wanted {
             Wanted::RowCount => known.row_count.map(signed),
             Wanted::FoundRows => known.found_rows.map(|rows| signed(i64::try_from(rows).unwrap_or(i64::MAX))),
-            Wanted::Warnings => known.warnings.map(unsigned),
-            Wanted::Errors => known.errors.map(unsigned),
+            Wanted::Warnings => known.warnings.map(counted),
+            Wanted::Errors => known.errors.map(counted),
             Wanted::ConnectionId if is_kill => known.connection_id.map(|number| number.to_string()),
-            Wanted::ConnectionId => known.connection_id.map(unsigned),
+            Wanted::ConnectionId => known.connection_id.map(|number| format!("CAST({number} AS UNSIGNED)")),
             Wanted::InsertId => None,
         }
     };
@@ -478,28 +482,28 @@ mod tests {
             substituted(text.as_bytes(), &known).map(|text| String::from_utf8(text).expect("text"))
         };
         for (text, expected) in [
-            ("select row_count()", "select CAST(-1 AS SIGNED) AS `row_count()`"),
-            ("SELECT  ROW_COUNT ( ) ;", "SELECT  CAST(-1 AS SIGNED) AS `ROW_COUNT ( )` ;"),
-            ("select found_rows() as n, 5", "select CAST(7 AS SIGNED) as n, 5"),
-            ("select found_rows() n from t", "select CAST(7 AS SIGNED) n from t"),
+            ("select row_count()", "select CAST(-1|0 AS SIGNED) AS `row_count()`"),
+            ("SELECT  ROW_COUNT ( ) ;", "SELECT  CAST(-1|0 AS SIGNED) AS `ROW_COUNT ( )` ;"),
+            ("select found_rows() as n, 5", "select CAST(7|0 AS SIGNED) as n, 5"),
+            ("select found_rows() n from t", "select CAST(7|0 AS SIGNED) n from t"),
             (
                 "select 1, coalesce(row_count(), 0)+1 , @@warning_count from `t`",
-                "select 1, coalesce(CAST(-1 AS SIGNED), 0)+1 AS `coalesce(row_count(), 0)+1` , \
-                 CAST(2 AS UNSIGNED) AS `@@warning_count` from `t`",
+                "select 1, coalesce(CAST(-1|0 AS SIGNED), 0)+1 AS `coalesce(row_count(), 0)+1` , \
+                 NULLIF(2|0,NULL) AS `@@warning_count` from `t`",
             ),
-            ("select `row_count`() + a", "select CAST(-1 AS SIGNED) + a AS ```row_count``() + a`"),
+            ("select row_count() + `a`", "select CAST(-1|0 AS SIGNED) + `a` AS `row_count() + ``a```"),
             (
                 "select distinct @@error_count limit 1",
-                "select distinct CAST(0 AS UNSIGNED) AS `@@error_count` limit 1",
+                "select distinct NULLIF(0|0,NULL) AS `@@error_count` limit 1",
             ),
             ("(select connection_id())", "(select CAST(57 AS UNSIGNED) AS `connection_id()`)"),
             ("insert into t values (connection_id())", "insert into t values (CAST(57 AS UNSIGNED))"),
             ("select 1; select connection_id()", "select 1; select CAST(57 AS UNSIGNED)"),
             ("kill query connection_id()", "kill query 57"),
-            ("set @a = row_count()", "set @a = CAST(-1 AS SIGNED)"),
+            ("set @a = row_count()", "set @a = CAST(-1|0 AS SIGNED)"),
             (
                 "select (select row_count() from t), 'row_count()'",
-                "select (select CAST(-1 AS SIGNED) from t) AS `(select row_count() from t)`, 'row_count()'",
+                "select (select CAST(-1|0 AS SIGNED) from t) AS `(select row_count() from t)`, 'row_count()'",
             ),
         ] {
             assert_eq!(written(text).as_deref(), Some(expected), "{text}");

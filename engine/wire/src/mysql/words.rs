@@ -238,9 +238,6 @@ pub(super) fn is_any(word: &[u8], lower: &[&[u8]]) -> bool {
     lower.iter().any(|name| is(word, name))
 }
 
-#[inline]
-
-
 /// What quotes hold. Doubled quotes and backslashes stay as they are.
 pub(super) fn bare(word: &[u8]) -> &[u8] {
     match word {
