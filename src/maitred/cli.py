@@ -97,6 +97,9 @@ def _fill_check(check: argparse.ArgumentParser) -> None:
 
 
 def _fill_demo(demo: argparse.ArgumentParser) -> None:
+    demo.add_argument(
+        "--mysql", action="store_true", help="on a private MariaDB, of which mariadbd is installed"
+    )
     demo.add_argument("--once", action="store_true", help="end after the report")
     demo.add_argument("--clients", metavar="N", type=int, default=1000)
     demo.add_argument("--seconds", metavar="S", type=float, default=5.0)
@@ -177,10 +180,13 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    # Why: the demo brings its own PostgreSQL, an extra that the product does not depend on.
+    # Why: the demo brings databases of its own, which the product does not depend on.
     from maitred.demo import run  # noqa: PLC0415
 
-    return int(run(once=options.once, clients=options.clients, seconds=options.seconds))
+    status = run(
+        once=options.once, clients=options.clients, seconds=options.seconds, mysql=options.mysql
+    )
+    return int(status)
 
 
 def _isolation(options: argparse.Namespace) -> int:

@@ -8,74 +8,15 @@
 //!
 //! Never part of the product. Started by `bench/` and by hand.
 
+mod stub;
+
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
 
-use maitred_reactor::backend::{open, AnyBackend, Backend, Chunk, Event, SocketId};
-
-const USAGE: &str = "\
-usage: stub_postgres [--port 5433] [--threads 1] [--rows 1] [--bytes 4] [--backend auto|io_uring|epoll]
-  --rows     rows of every SELECT
-  --bytes    bytes of the one column of each row
-It prints `listening on 127.0.0.1:PORT` when it is ready; port 0 takes a free one.";
-
-#[derive(Clone, Debug)]
-struct Settings {
-    port: u16,
-    threads: usize,
-    rows: u64,
-    bytes: usize,
-    backend: String,
-}
-
-fn settings() -> Result<Settings, String> {
-    let mut settings = Settings { port: 5433, threads: 1, rows: 1, bytes: 4, backend: "auto".to_owned() };
-    let mut arguments = std::env::args().skip(1);
-    while let Some(name) = arguments.next() {
-        let value = arguments.next().ok_or_else(|| format!("{name} needs a value"))?;
-        let wrong = |_| format!("{name} needs a number, not {value}");
-        match name.as_str() {
-            "--port" => settings.port = value.parse().map_err(wrong)?,
-            "--threads" => settings.threads = value.parse().map_err(wrong)?,
-            "--rows" => settings.rows = value.parse().map_err(wrong)?,
-            "--bytes" => settings.bytes = value.parse().map_err(wrong)?,
-            "--backend" => settings.backend = value,
-            _ => return Err(format!("{name} is not known")),
-        }
-    }
-    Ok(settings)
-}
+use stub::{Settings, PIECE_BYTES};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let settings = match settings() {
-        Ok(settings) => settings,
-        Err(cause) => {
-            eprintln!("{cause}\n{USAGE}");
-            std::process::exit(2);
-        }
-    };
-    let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
-    listener.set_reuse_address(true)?;
-    listener.set_tcp_nodelay(true)?;
-    listener.set_nonblocking(true)?;
-    listener.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], settings.port)).into())?;
-    listener.listen(4096)?;
-    let address = listener.local_addr()?.as_socket().ok_or("no address")?;
-    let mut threads = Vec::new();
-    for _ in 0..settings.threads.max(1) {
-        let (backend, _) = open(&settings.backend)?;
-        let stub = Stub::new(backend, listener.try_clone()?.into(), &settings);
-        threads.push(std::thread::spawn(move || stub.run()));
-    }
-    println!("listening on {address}");
-    for thread in threads {
-        thread.join().map_err(|_| "a thread panicked")??;
-    }
-    Ok(())
+    stub::serve::<Client>("stub_postgres", 5433)
 }
-
-/// Send this much at once of a long answer.
-const PIECE_BYTES: usize = 256 * 1024;
 
 /// What a SELECT gets, encoded once.
 struct Answers {
@@ -110,14 +51,7 @@ struct Client {
     statements: HashMap<Vec<u8>, Statement>,
     portals: HashMap<Vec<u8>, (Statement, bool)>,
     owed: std::collections::VecDeque<Owed>,
-    sending: bool,
     leaving: bool,
-}
-
-struct Stub {
-    backend: AnyBackend,
-    clients: HashMap<SocketId, Client>,
-    answers: Answers,
 }
 
 fn message(out: &mut Vec<u8>, tag: u8, body: &[u8]) {
@@ -212,21 +146,6 @@ impl Client {
         let body = format!("SERROR\0VERROR\0C{code}\0M{text}\0\0");
         message(self.out(), b'E', body.as_bytes());
         self.skipping = true;
-    }
-
-    /// Everything that is whole; false when the client is to be closed.
-    fn take_messages(&mut self, bytes: &[u8], answers: &Answers) -> bool {
-        if self.input.is_empty() {
-            let used = self.messages_of(bytes, answers);
-            self.input.extend(&bytes[used..]);
-        } else {
-            self.input.extend(bytes);
-            let input = std::mem::take(&mut self.input);
-            let used = self.messages_of(&input, answers);
-            self.input = input;
-            self.input.drain(..used);
-        }
-        !self.leaving
     }
 
     fn messages_of(&mut self, bytes: &[u8], answers: &Answers) -> usize {
@@ -366,8 +285,37 @@ impl Client {
             message(self.out(), b'n', &[]);
         }
     }
+}
 
-    /// The next part of what is owed, at most about `PIECE_BYTES`.
+impl stub::Client for Client {
+    type Answers = Answers;
+
+    fn answers(settings: &Settings) -> Answers {
+        Answers::new(settings)
+    }
+
+    fn new() -> Self {
+        Self::default()
+    }
+
+    fn take(&mut self, bytes: &[u8], answers: &Answers) -> bool {
+        if self.input.is_empty() {
+            let used = self.messages_of(bytes, answers);
+            self.input.extend(&bytes[used..]);
+        } else {
+            self.input.extend(bytes);
+            let input = std::mem::take(&mut self.input);
+            let used = self.messages_of(&input, answers);
+            self.input = input;
+            self.input.drain(..used);
+        }
+        !self.leaving
+    }
+
+    fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     fn next_piece(&mut self, answers: &Answers, buffer: &mut Vec<u8>) {
         while buffer.len() < PIECE_BYTES {
             match self.owed.front_mut() {
@@ -439,77 +387,4 @@ fn statement_of(query: &[u8]) -> Statement {
         parameters = parameters.max(number);
     }
     Statement { selects: matches!(word.as_slice(), b"SELECT" | b"SHOW" | b"VALUES"), parameters, tag }
-}
-
-impl Stub {
-    fn new(mut backend: AnyBackend, listener: OwnedFd, settings: &Settings) -> Self {
-        backend.listen(listener);
-        Self { backend, clients: HashMap::new(), answers: Answers::new(settings) }
-    }
-
-    fn run(mut self) -> std::io::Result<()> {
-        let mut events = Vec::new();
-        loop {
-            self.backend.wait(None, &mut events)?;
-            for event in events.drain(..) {
-                self.act(event);
-            }
-        }
-    }
-
-    fn act(&mut self, event: Event) {
-        match event {
-            Event::Accepted { socket, .. } => {
-                let id = self.backend.adopt(socket);
-                self.clients.insert(id, Client::default());
-            }
-            Event::Received(received) => {
-                let id = received.socket;
-                let Some(client) = self.clients.get_mut(&id) else {
-                    return self.backend.recycle(received);
-                };
-                let stays = match self.backend.chunk(&received) {
-                    Chunk::Bytes(bytes) => client.take_messages(bytes, &self.answers),
-                    Chunk::Nothing => true,
-                    Chunk::Ended(_) => false,
-                };
-                self.backend.recycle(received);
-                if stays {
-                    self.pump(id);
-                } else {
-                    self.close(id);
-                }
-            }
-            Event::Written { socket, buffer, result } => {
-                self.backend.keep_buffer(buffer);
-                if let Some(client) = self.clients.get_mut(&socket) {
-                    client.sending = false;
-                    if result.is_ok() {
-                        self.pump(socket);
-                    } else {
-                        self.close(socket);
-                    }
-                }
-            }
-            Event::Ended { socket, .. } => self.close(socket),
-            Event::AcceptFailed { .. } | Event::Connected { .. } | Event::Detached { .. } => {}
-        }
-    }
-
-    fn pump(&mut self, id: SocketId) {
-        let Some(client) = self.clients.get_mut(&id) else { return };
-        while !client.sending && !client.owed.is_empty() {
-            let mut buffer = self.backend.spare_buffer();
-            client.next_piece(&self.answers, &mut buffer);
-            match self.backend.send_now(id, buffer) {
-                Some(buffer) => self.backend.keep_buffer(buffer),
-                None => client.sending = true,
-            }
-        }
-    }
-
-    fn close(&mut self, id: SocketId) {
-        self.clients.remove(&id);
-        self.backend.close(id);
-    }
 }

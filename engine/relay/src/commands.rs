@@ -630,7 +630,7 @@ impl Relay {
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
-        if is_told || outcome.info.is_empty() && outcome.changed.is_empty() {
+        if is_told || outcome.changed.is_empty() {
             return Ok(true);
         }
         self.say(client, |out| dialect.say_outcome(out, here, &outcome));

@@ -1,6 +1,6 @@
-"""The thousand clients: pgbench, many connections, one short read each time.
+"""The thousand clients: pgbench, or what prints as it does; many connections, one short read each.
 
-It must not know which proxy is under it; it sees a host, a port and what pgbench prints.
+It must not know which proxy is under it; it sees a command and what that prints.
 Called by `maitred.demo`.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import subprocess
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def fill(folder: Path, port: int, role: str, database: str) -> None:
         subprocess.CalledProcessError: pgbench's own words are in `stderr`.
     """
     subprocess.run(
-        [folder / "pgbench", "-i", "-q", "-s", "1", *_where(port, role, database)],
+        [folder / "pgbench", "-i", "-q", "-s", "1", *where(port, role, database)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -51,18 +51,12 @@ def fill(folder: Path, port: int, role: str, database: str) -> None:
 
 
 class Load:
-    """`clients` connections open at once, each asking as fast as it is answered."""
+    """Many connections open at once, each asking as fast as it is answered."""
 
-    def __init__(
-        self, folder: Path, port: int, role: str, database: str, *, clients: int, seconds: float
-    ) -> None:
-        self._clients = clients
+    def __init__(self, command: Sequence[str | Path]) -> None:
+        self._name = Path(command[0]).name
         self._process = subprocess.Popen(
-            [
-                *(folder / "pgbench", "-n", "-S", "-P", "1", "-j", str(min(2, clients))),
-                *("-c", str(clients), "-T", str(max(1, round(seconds)))),
-                *_where(port, role, database),
-            ],
+            command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -98,7 +92,7 @@ class Load:
             return float(match[1]) if match else 0.0
 
         if status != 0 and not self._errors:
-            self._errors.append(f"pgbench ended with status {status}")
+            self._errors.append(f"{self._name} ended with status {status}")
         return LoadResult(
             queries=int(number(TRANSACTIONS)),
             per_second=number(RATE),
@@ -114,5 +108,6 @@ class Load:
             self._process.wait()
 
 
-def _where(port: int, role: str, database: str) -> list[str]:
+def where(port: int, role: str, database: str) -> list[str]:
+    """The options by which PostgreSQL's programs find a database of this machine."""
     return ["-h", "127.0.0.1", "-p", str(port), "-U", role, database]

@@ -11,17 +11,15 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from .postgres import DemoError, free_port, psql_rows
+from .postgres import DemoError, free_port
+from .stage import DATABASE, ROLE, Stage
 
-PREFERRED_PORT = 6432
-CONSOLE = "maitred"
 CONFIGURATION = """\
 [listen]
-postgres = "127.0.0.1:{port}"
+{dialect} = "127.0.0.1:{port}"
 admin = "127.0.0.1:{admin_port}"
 
 [pool]
@@ -30,10 +28,11 @@ size = {servers}
 queue_timeout = "60s"
 
 [databases.{database}]
-url = "postgres://{role}@127.0.0.1:{database_port}/{database}"
+url = "{dialect}://{role}@127.0.0.1:{database_port}/{database}"
 
 [auth]
 method = "trust"
+mysql_method = "trust"
 
 [users.{role}]
 admin = true
@@ -46,33 +45,23 @@ clients = {clients}
 class Proxy:
     """One maitred in front of one database; use it as a context manager."""
 
-    def __init__(
-        self,
-        folder: Path,
-        *,
-        programs: Path,
-        database: str,
-        role: str,
-        database_port: int,
-        servers: int,
-        clients: int,
-    ) -> None:
-        self.port = free_port(PREFERRED_PORT)
+    def __init__(self, stage: Stage, *, servers: int, clients: int) -> None:
+        self.port = free_port(stage.preferred_port)
         self.admin_port = free_port()
-        self.file = folder / "maitred.toml"
-        self._log = folder / "maitred.log"
-        self._role = role
-        self._programs = programs
+        self.file = stage.folder / "maitred.toml"
+        self._log = stage.folder / "maitred.log"
+        self._stage = stage
         self._process: subprocess.Popen[bytes] | None = None
         self.file.write_text(
             CONFIGURATION.format(
+                dialect=stage.dialect,
                 port=self.port,
                 admin_port=self.admin_port,
                 servers=servers,
-                database=database,
-                role=role,
-                database_port=database_port,
-                # Why more: the console, and the psql that the report invites to.
+                database=DATABASE,
+                role=ROLE,
+                database_port=stage.port,
+                # Why more: the console, and the client that the report invites to.
                 clients=clients + 100,
             )
         )
@@ -126,8 +115,7 @@ class Proxy:
         Raises:
             DemoError: with maitred's message.
         """
-        where = ["-h", "127.0.0.1", "-p", str(self.port), "-U", self._role, "-d", CONSOLE]
-        return psql_rows(self._programs, where, command)
+        return self._stage.console(self.port, command)
 
     def stop(self) -> None:
         """End this maitred; clients that are still there are not waited for."""

@@ -8,39 +8,39 @@ from __future__ import annotations
 
 import contextlib
 import resource
-import shutil
 import signal
-import subprocess
 import sys
 import time
 from types import FrameType
 
-from .load import Load, LoadResult, fill
-from .postgres import DemoError, EmbeddedPostgres
-from .proxy import PREFERRED_PORT, Proxy
+from .load import Load, LoadResult
+from .postgres import DemoError
+from .proxy import Proxy
+from .stage import DATABASE, MAX_CONNECTIONS, MysqlStage, PostgresStage, Stage
 from .watch import Watch
 
-DATABASE = "demo"
-ROLE = "demo"
 SERVERS = 10
-# Fewer than the clients by far: PostgreSQL alone would refuse most of them.
-MAX_CONNECTIONS = 30
 
 
-def run(*, once: bool = False, clients: int = 1000, seconds: float = 5.0) -> int:
+def run(
+    *, once: bool = False, clients: int = 1000, seconds: float = 5.0, mysql: bool = False
+) -> int:
     """Show `clients` concurrent clients on ten server connections for some seconds.
 
     Args:
         once: end after the report instead of staying up until Ctrl-C.
         clients: connections open at once.
         seconds: how long they ask.
+        mysql: with a private MariaDB instead of an embedded PostgreSQL.
 
     Returns:
         The exit status: 0 only if no client saw an error.
     """
     previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        return _run(once=once, clients=clients, seconds=seconds)
+        _raise_descriptor_limit(clients)
+        stage = MysqlStage() if mysql else PostgresStage()
+        return _run(stage, once=once, clients=clients, seconds=seconds)
     except KeyboardInterrupt:
         print("\nstopped", flush=True)
         return 130
@@ -55,41 +55,26 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _run(*, once: bool, clients: int, seconds: float) -> int:
-    _raise_descriptor_limit(clients)
-    print("starting an embedded PostgreSQL in a temporary folder ...", flush=True)
-    settings = {"max_connections": str(MAX_CONNECTIONS)}
-    with EmbeddedPostgres(database=DATABASE, role=ROLE, settings=settings) as postgres:
-        version = postgres.query("SHOW server_version")[0]["server_version"]
-        print(f"PostgreSQL {version} is up, max_connections = {MAX_CONNECTIONS}")
-        try:
-            fill(postgres.programs, postgres.port, ROLE, DATABASE)
-        except subprocess.CalledProcessError as failed:
-            raise DemoError(f"could not fill the database: {failed.stderr}") from failed
-        proxy = Proxy(
-            postgres.folder,
-            programs=postgres.programs,
-            database=DATABASE,
-            role=ROLE,
-            database_port=postgres.port,
-            servers=SERVERS,
-            clients=clients,
-        )
-        with proxy:
-            if proxy.port != PREFERRED_PORT:
-                print(f"port {PREFERRED_PORT} is taken, so another free one is used")
+def _run(stage: Stage, *, once: bool, clients: int, seconds: float) -> int:
+    print(f"starting a {stage.name} of its own in a temporary folder ...", flush=True)
+    with stage:
+        print(f"{stage.name} {stage.version()} is up, max_connections = {MAX_CONNECTIONS}")
+        stage.fill()
+        with Proxy(stage, servers=SERVERS, clients=clients) as proxy:
+            if proxy.port != stage.preferred_port:
+                print(f"port {stage.preferred_port} is taken, so another free one is used")
             print(f"maitred is up on 127.0.0.1:{proxy.port}, pool size {SERVERS}")
-            status = _drive(postgres, proxy, clients=clients, seconds=seconds)
+            status = _drive(stage, proxy, clients=clients, seconds=seconds)
             if not once:
                 _stay(proxy)
     return status
 
 
-def _drive(postgres: EmbeddedPostgres, proxy: Proxy, *, clients: int, seconds: float) -> int:
+def _drive(stage: Stage, proxy: Proxy, *, clients: int, seconds: float) -> int:
     print(f"opening {clients:,} clients, then asking for {seconds:g} s:", flush=True)
-    load = Load(postgres.programs, proxy.port, ROLE, DATABASE, clients=clients, seconds=seconds)
+    load = Load(stage.load(proxy.port, clients, seconds))
     try:
-        with Watch(postgres, proxy) as watch:
+        with Watch(stage, proxy) as watch:
             result = load.run(
                 lambda at_s, rate, latency_ms: _progress(watch, at_s, rate, latency_ms)
             )
@@ -99,7 +84,7 @@ def _drive(postgres: EmbeddedPostgres, proxy: Proxy, *, clients: int, seconds: f
         print()
     if not proxy.is_running:
         raise DemoError(f"maitred ended by itself:\n{proxy.last_log()}")
-    _report(postgres, proxy, watch, result)
+    _report(stage, proxy, watch, result)
     return 0 if result.is_clean else 1
 
 
@@ -114,13 +99,13 @@ def _progress(watch: Watch, at_s: float, rate: float, latency_ms: float) -> None
     print(line, end=end, flush=True)
 
 
-def _report(postgres: EmbeddedPostgres, proxy: Proxy, watch: Watch, result: LoadResult) -> None:
+def _report(stage: Stage, proxy: Proxy, watch: Watch, result: LoadResult) -> None:
     servers = watch.servers_by_database
     rows = [
         ("clients open at once", f"{watch.clients:,}"),
         (
             "server connections used",
-            f"{servers} counted by PostgreSQL, {watch.servers_by_maitred} by maitred",
+            f"{servers} counted by {stage.name}, {watch.servers_by_maitred} by maitred",
         ),
         ("multiplexing ratio", f"{watch.clients / servers:,.0f} : 1" if servers else "unknown"),
         ("queries", f"{result.queries:,}"),
@@ -134,9 +119,8 @@ def _report(postgres: EmbeddedPostgres, proxy: Proxy, watch: Watch, result: Load
         print(f"  {name:<26}{value}")
     for error in result.errors[:5]:
         print(f"    {error}")
-    program = "psql" if shutil.which("psql") else str(postgres.programs / "psql")
-    print(f"\ntry it:   {program} -h 127.0.0.1 -p {proxy.port} -U {ROLE} {DATABASE}")
-    print(f"console:  {program} -h 127.0.0.1 -p {proxy.port} -U {ROLE} maitred", flush=True)
+    print(f"\ntry it:   {stage.invitation(proxy.port, DATABASE)}")
+    print(f"console:  {stage.invitation(proxy.port, 'maitred')}", flush=True)
 
 
 def _waits(proxy: Proxy) -> str:

@@ -1,4 +1,4 @@
-"""Look at both sides under load: clients as maitred counts them, servers as PostgreSQL does.
+"""Look at both sides under load: clients as maitred counts them, servers as the database does.
 
 It must not disturb what it looks at: one short question a second on each side.
 Called by `maitred.demo.show`.
@@ -9,23 +9,19 @@ from __future__ import annotations
 import contextlib
 import threading
 
-from .postgres import DemoError, EmbeddedPostgres
+from .postgres import DemoError
 from .proxy import Proxy
-
-SERVERS_SQL = (
-    "SELECT count(*) AS servers FROM pg_stat_activity"
-    " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-)
+from .stage import DATABASE, Stage
 
 
 class Watch:
     """The highest counts seen so far, kept by a thread of its own; a context manager."""
 
-    def __init__(self, postgres: EmbeddedPostgres, proxy: Proxy, *, every_s: float = 0.7) -> None:
+    def __init__(self, stage: Stage, proxy: Proxy, *, every_s: float = 0.7) -> None:
         self.clients = 0
         self.servers_by_database = 0
         self.servers_by_maitred = 0
-        self._postgres = postgres
+        self._stage = stage
         self._proxy = proxy
         self._every_s = every_s
         self._over = threading.Event()
@@ -45,13 +41,8 @@ class Watch:
         Raises:
             DemoError: one of them did not answer.
         """
-        servers = int(self._postgres.query(SERVERS_SQL)[0]["servers"])
-        self.servers_by_database = max(self.servers_by_database, servers)
-        pools = [
-            pool
-            for pool in self._proxy.console("SHOW POOLS")
-            if pool["database"] == self._postgres.database
-        ]
+        self.servers_by_database = max(self.servers_by_database, self._stage.servers())
+        pools = [pool for pool in self._proxy.console("SHOW POOLS") if pool["database"] == DATABASE]
         clients = sum(int(pool["cl_active"]) + int(pool["cl_waiting"]) for pool in pools)
         self.clients = max(self.clients, clients)
         own = sum(

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::frame;
+use super::proof::Scheme;
 use super::spec::{capability, limits, login};
 use crate::auth::sealed_password::ServerKey;
 use crate::handshake::Method;
@@ -39,6 +40,9 @@ pub struct Greeting {
     pub is_local: bool,
     /// What most users are asked for, so that most logins need no further packet.
     pub method: Method,
+    /// What the client's answer is made with; None: a fresh one. For a change of user that of the login,
+    /// from `HandshakeIn::nonce`: some clients know no other.
+    pub nonce: Option<[u8; limits::NONCE_BYTES]>,
     /// What clients seal passwords with where there is no TLS; None: they must use TLS.
     pub key: Option<Arc<ServerKey>>,
     /// Where the client comes from, for the text of a refusal; None: a local socket.
@@ -56,6 +60,7 @@ impl Default for Greeting {
             tls: false,
             is_local: false,
             method: Method::CachingSha2,
+            nonce: None,
             key: None,
             host: None,
         }
@@ -74,7 +79,8 @@ impl Greeting {
     }
 
     /// Append the packet. Returns the sequence number that comes next.
-    pub fn write(&self, out: &mut Vec<u8>, nonce: &[u8; limits::NONCE_BYTES], plugin: &str) -> u8 {
+    pub fn write(&self, out: &mut Vec<u8>, nonce: &[u8; limits::NONCE_BYTES]) -> u8 {
+        let plugin = Scheme::of(self.method).greeted().plugin();
         let [low_0, low_1, high_0, high_1, extended @ ..] = self.offered().to_le_bytes();
         frame::packet(out, 0, |out| {
             out.push(login::PROTOCOL_VERSION);
@@ -94,8 +100,8 @@ impl Greeting {
 }
 
 /// A nonce as servers make them: no zero byte, which would end it, and seven bits.
-pub fn nonce<const N: usize>() -> [u8; N] {
-    crate::auth::random::<N>().map(|byte| match byte & 0x7f {
+pub fn nonce() -> [u8; limits::NONCE_BYTES] {
+    crate::auth::random().map(|byte| match byte & 0x7f {
         0 | b'$' => (byte & 0x7f) + 1,
         byte => byte,
     })
@@ -187,14 +193,14 @@ mod tests {
                 ..Greeting::default()
             };
             let mut out = Vec::new();
-            assert_eq!(greeting.write(&mut out, &nonce, "client_ed25519"), 1);
+            assert_eq!(greeting.write(&mut out, &nonce), 1);
             let read = read(&out[4..]).unwrap();
             assert_eq!(read.capabilities, greeting.offered());
             assert_eq!(read.capabilities & capability::SSL != 0, more != 0);
             assert_eq!(read.capabilities & capability::CLIENT_MYSQL == 0, more != 0);
             assert_eq!(
                 (read.server_version.as_str(), read.plugin.as_str()),
-                ("10.11.2-MariaDB", "client_ed25519")
+                ("10.11.2-MariaDB", "caching_sha2_password")
             );
             assert_eq!((read.connection_id, read.character_set, read.status), (0x0102_0304, 45, 2));
             assert_eq!(read.nonce, nonce);
@@ -204,10 +210,11 @@ mod tests {
     #[test]
     fn broken_greetings_are_refused() {
         let mut out = Vec::new();
-        Greeting { server_version: "8.0".into(), ..Greeting::default() }.write(&mut out, &nonce(), "x");
+        Greeting { server_version: "8.0".into(), ..Greeting::default() }.write(&mut out, &nonce());
         let whole = &out[4..];
         assert!(read(whole).is_ok());
-        for end in 0..whole.len() - 3 {
+        // What stands behind the nonce may be missing.
+        for end in 0..whole.len() - "\0caching_sha2_password\0".len() {
             assert!(read(&whole[..end]).is_err(), "cut at {end}");
         }
         assert!(read(&[&[9], &whole[1..]].concat()).is_err());

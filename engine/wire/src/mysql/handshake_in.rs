@@ -45,8 +45,11 @@ pub struct HandshakeIn {
     output: Vec<u8>,
     state: State,
     greeting: Greeting,
-    /// What the client's answer is made with: 20 bytes, of ed25519 32.
-    nonce: Vec<u8>,
+    /// What the client's answers are made with, but for ed25519.
+    nonce: [u8; limits::NONCE_BYTES],
+    /// The client has made its first answer with it.
+    is_nonce_known: bool,
+    long_nonce: [u8; ed25519::NONCE_BYTES],
     /// Of the next packet, whoever sends it.
     sequence: u8,
     /// What both sides can do; none before the client has spoken.
@@ -90,22 +93,20 @@ impl fmt::Debug for HandshakeIn {
 impl HandshakeIn {
     /// Begin; the greeting is in the output at once.
     pub fn new(greeting: Greeting) -> Self {
-        let nonce = greeting::nonce::<{ limits::NONCE_BYTES }>();
-        let mut output = Vec::new();
-        let sequence = greeting.write(&mut output, &nonce, Scheme::of(greeting.method).plugin());
-        Self { output, sequence, nonce: nonce.to_vec(), ..Self::silent(greeting) }
+        let mut machine = Self::silent(greeting);
+        machine.sequence = machine.greeting.write(&mut machine.output, &machine.nonce);
+        machine.is_nonce_known = true;
+        machine
     }
 
     /// Begin with the payload of a `COM_CHANGE_USER`, which had the sequence number before `sequence`,
-    /// from a client of these `capabilities`. It proves itself anew, to a nonce of its own.
+    /// from a client of these `capabilities`. It proves itself anew.
     pub fn for_change_user(greeting: Greeting, payload: &[u8], sequence: u8, capabilities: u64) -> Self {
         let mut machine = Self { sequence, capabilities, ..Self::silent(greeting) };
         machine.has_tls = capabilities & capability::SSL != 0;
         match startup::read_change(payload, capabilities) {
             Ok(response) => {
                 let step = machine.named(response);
-                // Why: the answer was made with the nonce of the login, which nobody keeps.
-                machine.nonce = Vec::new();
                 machine.report(step);
             }
             Err(fault) => machine.fail(malformed(fault.0)),
@@ -118,7 +119,9 @@ impl HandshakeIn {
             input: Vec::new(),
             output: Vec::new(),
             state: State::ExpectResponse,
-            nonce: Vec::new(),
+            nonce: greeting.nonce.unwrap_or_else(greeting::nonce),
+            is_nonce_known: greeting.nonce.is_some(),
+            long_nonce: [0; ed25519::NONCE_BYTES],
             sequence: 0,
             capabilities: 0,
             has_tls: false,
@@ -235,8 +238,12 @@ impl HandshakeIn {
             return self.fail(complaint.hint("connect with TLS (--ssl-mode=REQUIRED), or set auth.method"));
         }
         self.known.sha2.get_or_insert_with(|| Verifier::mock(mock_secret, &self.user));
-        let is_of_nonce = scheme == Scheme::Clear || self.nonce.len() == limits::NONCE_BYTES;
-        if self.plugin == scheme.plugin() && is_of_nonce && scheme != Scheme::Ed25519 {
+        let is_answered = match scheme {
+            Scheme::Clear => true,
+            Scheme::Ed25519 => false,
+            Scheme::Native | Scheme::CachingSha2 => self.is_nonce_known,
+        };
+        if self.plugin == scheme.plugin() && is_answered {
             let answer = mem::take(&mut self.answer);
             match self.check(scheme, &answer) {
                 Ok(Some(step)) => self.report(step),
@@ -286,6 +293,11 @@ impl HandshakeIn {
     /// What both sides can do.
     pub fn capabilities(&self) -> u64 {
         self.capabilities
+    }
+
+    /// What the client's answers were made with: to be kept for a change of user.
+    pub fn nonce(&self) -> [u8; limits::NONCE_BYTES] {
+        self.nonce
     }
 
     /// SHA256(SHA256(password)) of a user whose password was proven the slow way: with it, as
@@ -380,26 +392,25 @@ impl HandshakeIn {
 
     fn trust(&mut self) {
         // Why: such a client waits to be told that its answer was enough, and takes no OK in its place.
-        if self.plugin == plugin::CACHING_SHA2 && self.has_password && !self.nonce.is_empty() {
+        if self.plugin == plugin::CACHING_SHA2 && self.has_password {
             self.say_more(&[login::FAST_OK]);
         }
         self.accept();
     }
 
     /// Spec: "Protocol::AuthSwitchRequest".
+    ///
+    /// Why the nonce of the greeting again, as MySQL does: MariaDB's library answers with that one,
+    /// whatever it is told, when it changes the user.
     fn switch_to(&mut self, scheme: Scheme) {
-        let mut data = Vec::new();
-        match scheme {
-            Scheme::Clear => self.nonce = Vec::new(),
+        let data = match scheme {
+            Scheme::Clear => Vec::new(),
             Scheme::Ed25519 => {
-                self.nonce = random::<{ ed25519::NONCE_BYTES }>().to_vec();
-                data.clone_from(&self.nonce);
+                self.long_nonce = random();
+                self.long_nonce.to_vec()
             }
-            Scheme::Native | Scheme::CachingSha2 => {
-                self.nonce = greeting::nonce::<{ limits::NONCE_BYTES }>().to_vec();
-                data = [&self.nonce[..], &[0]].concat();
-            }
-        }
+            Scheme::Native | Scheme::CachingSha2 => [&self.nonce[..], &[0]].concat(),
+        };
         self.sequence = frame::packet(&mut self.output, self.sequence, |out| {
             out.push(login::AUTH_SWITCH);
             frame::put_cstr(out, scheme.plugin().as_bytes());
@@ -419,7 +430,8 @@ impl HandshakeIn {
         if answer.len() > limits::PASSWORD_BYTES {
             return Err(self.wrong_password());
         }
-        match scheme.check(&self.known, &self.nonce, answer) {
+        let nonce = if scheme == Scheme::Ed25519 { &self.long_nonce[..] } else { &self.nonce };
+        match scheme.check(&self.known, nonce, answer) {
             Verdict::Fits => {
                 if scheme == Scheme::CachingSha2 && self.has_password {
                     self.say_more(&[login::FAST_OK]);
@@ -462,9 +474,7 @@ impl HandshakeIn {
                 Ok(Some(self.hash(&verifier, SentPassword::Clear(password.to_vec()))))
             }
             (sealed, Some(key)) => {
-                let nonce = self.nonce.as_slice().try_into();
-                let nonce = nonce.map_err(|_| self.wrong_password())?;
-                let sent = SentPassword::Sealed { bytes: sealed.to_vec(), nonce, key };
+                let sent = SentPassword::Sealed { bytes: sealed.to_vec(), nonce: self.nonce, key };
                 Ok(Some(self.hash(&verifier, sent)))
             }
             (_, None) => Err(self.wrong_password()),

@@ -46,6 +46,17 @@ impl Scheme {
         }
     }
 
+    /// The one to name in a greeting where this is what users are asked for.
+    ///
+    /// Why not every one: clients take the nonce of the greeting for theirs, which is too short for
+    /// ed25519, and MariaDB's library then gives up; and none is to send a password unasked.
+    pub fn greeted(self) -> Self {
+        match self {
+            Scheme::Native | Scheme::Ed25519 => Scheme::Native,
+            Scheme::CachingSha2 | Scheme::Clear => Scheme::CachingSha2,
+        }
+    }
+
     /// As `of`, or the one that what is `known` serves where it does not serve that.
     pub fn fitting(method: Method, known: &Credentials) -> Self {
         let wanted = Self::of(method);

@@ -147,7 +147,10 @@ pub fn untracked(out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>) {
         frame::put_number(out, outcome.insert_id);
         out.extend_from_slice(&(outcome.status & !status::SESSION_STATE_CHANGED).to_le_bytes());
         out.extend_from_slice(&outcome.warnings.to_le_bytes());
-        out.extend_from_slice(outcome.info);
+        // Measured: servers say the length to these clients, too (MariaDB 10.11, MySQL 9.7).
+        if !outcome.info.is_empty() {
+            frame::put_string(out, outcome.info);
+        }
     });
 }
 
@@ -214,7 +217,7 @@ mod tests {
         let outcome = progress::outcome_of(&out).unwrap();
         let mut said = Vec::new();
         untracked(&mut said, &out, &outcome);
-        assert_eq!(said, b"\x0c\0\0\x03\0\x01\0\x02\0\x01\0words");
+        assert_eq!(said, b"\x0d\0\0\x03\0\x01\0\x02\0\x01\0\x05words");
     }
 
     #[test]
