@@ -98,13 +98,13 @@ class Engine:
     def report(self, what: str) -> list[dict[str, Any]]:
         """A consistent-per-worker picture; releases the GIL while workers answer (milliseconds).
 
-        pools: database, user, endpoint, mode, size, min_size, reserve_size, clients, clients_active,
+        pools: protocol (postgres or mysql), database, user, endpoint, mode, size, min_size, reserve_size, clients, clients_active,
             clients_waiting, clients_cancelling, servers_active, servers_idle, servers_opening, servers_closing,
             servers_listening, servers_cancelling, max_wait_us, paused (bool), last_error
-        clients: id, worker, user, database, state, address, port, local_address, local_port,
+        clients: id, protocol, worker, user, database, state, address, port, local_address, local_port,
             connected_us (ago), request_us (ago), wait_us, server (id or None), tls, application_name,
             prepared_statements, replication
-        servers: id, worker, user, database, endpoint, state, address, port, local_address, local_port,
+        servers: id, protocol, worker, user, database, endpoint, state, address, port, local_address, local_port,
             connected_us, request_us, client (id or None), pid, tls, application_name, prepared_statements, leases
         channels: what clients listen to through shared servers: endpoint, database, channel, clients
         pins: clients that keep a server beyond a transaction: client, server, user, database, reasons (list),

@@ -22,14 +22,15 @@ from maitred.event import ConsoleAsked
 from maitred.model import Config
 
 POOL = {
-    "database": "shop", "user": "app", "endpoint": "db1:5432", "mode": "transaction", "size": 20,
+    "protocol": "postgres", "database": "shop", "user": "app", "endpoint": "db1:5432",
+    "mode": "transaction", "size": 20,
     "min_size": 0, "reserve_size": 2, "clients": 10, "clients_active": 3, "clients_waiting": 4,
     "clients_cancelling": 1, "servers_active": 3, "servers_idle": 2, "servers_opening": 1,
     "servers_closing": 0, "servers_listening": 0, "servers_cancelling": 1,
     "max_wait_us": 2_500_000, "paused": False, "last_error": None,
 }  # fmt: skip
 SOCKET = {
-    "id": 7, "worker": 0, "user": "app", "database": "shop", "state": "active",
+    "id": 7, "protocol": "mysql", "worker": 0, "user": "app", "database": "shop", "state": "active",
     "address": "10.0.0.9", "port": 5000, "local_address": "10.0.0.1", "local_port": 6432,
     "connected_us": 5_000_000, "request_us": 1_000_000, "tls": None, "application_name": "psql",
     "prepared_statements": 2,

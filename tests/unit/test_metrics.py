@@ -34,7 +34,9 @@ def _row(metrics: tuple[Metric, ...], **labels: Any) -> dict[str, Any]:
     return {metric.field: number for number, metric in enumerate(metrics, 1)} | labels
 
 
-POOL = _row(POOLS, database="shop", user="app", endpoint="db1:5432", mode="session")
+POOL = _row(
+    POOLS, database="shop", user="app", endpoint="db1:5432", mode="session", protocol="mysql"
+)
 REPORT: dict[str, list[dict[str, Any]]] = {
     "pools": [POOL],
     "stats": [_row(STATS, database="shop")],

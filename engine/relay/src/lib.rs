@@ -24,6 +24,7 @@ pub mod forward;
 pub mod heal;
 pub mod hub;
 pub mod ids;
+pub mod kill;
 pub mod listeners;
 pub mod login;
 pub mod loss;
@@ -255,6 +256,8 @@ impl Relay {
             Mail::CancelDone { requester } => {
                 self.end_client(requester, action::ClientEnd::CancelRequest, None);
             }
+            Mail::Kill { kill, from, requester } => self.kill_for(&kill, from, requester),
+            Mail::Killed { requester, number, killed } => self.killed(requester, number, killed),
             Mail::ToHub { key, pool, order } => self.hub_order(&key, &pool, order),
             Mail::Vacate { endpoint, database } => self.leave_database(&endpoint, &database),
             Mail::FromHub { key, news } => self.hub_news(&key, news),

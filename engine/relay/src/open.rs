@@ -31,6 +31,15 @@ pub enum Purpose {
     Exclusive(Exclusive),
     /// All who listen to a database.
     Hub(Arc<HubKey>),
+    /// Somebody who wants to stop what this server runs.
+    Kill(ServerId),
+}
+
+impl Purpose {
+    /// Does it count in the size of its pool?
+    fn is_in_pool(&self) -> bool {
+        matches!(self, Purpose::Pool | Purpose::Exclusive(_))
+    }
 }
 
 /// A server for one client alone.
@@ -119,7 +128,10 @@ impl Relay {
     }
 
     /// Places as `take` wants them, if need be for an idle server that is closed.
-    fn permit_for_idle(&mut self, take: impl Fn(&Relay) -> Result<Permit, Arc<Budget>>) -> Option<Permit> {
+    pub(crate) fn permit_for_idle(
+        &mut self,
+        take: impl Fn(&Relay) -> Result<Permit, Arc<Budget>>,
+    ) -> Option<Permit> {
         match take(self) {
             Ok(permit) => Some(permit),
             Err(full) => {
@@ -137,7 +149,7 @@ impl Relay {
     }
 
     /// As `server_permit`, outside the pool's size.
-    fn permit_beyond_pool(&self, at: PoolId) -> Result<Permit, Arc<Budget>> {
+    pub(crate) fn permit_beyond_pool(&self, at: PoolId) -> Result<Permit, Arc<Budget>> {
         let [endpoint, database, user] = self.budgets_above(at);
         Permit::take(&[&self.shared.servers, &endpoint, &database, &user], 0)
     }
@@ -165,16 +177,16 @@ impl Relay {
         Ok(())
     }
 
-    fn begin_opening(&mut self, at: PoolId, permit: Permit, purpose: Purpose) -> ServerId {
+    pub(crate) fn begin_opening(&mut self, at: PoolId, permit: Permit, purpose: Purpose) -> ServerId {
         let now = self.now;
         let flags = self.wanted_flags(at);
         let pool = &mut self.pools[at.0 as usize];
-        pool.servers += u32::from(!matches!(purpose, Purpose::Hub(_)));
+        pool.servers += u32::from(purpose.is_in_pool());
         let route = &pool.route;
         let mode = route.endpoint.tls.mode;
         let (replication, own) = match &purpose {
             Purpose::Exclusive(wish) => (Some(wish.replication.clone()), wish.parameters.clone()),
-            Purpose::Pool | Purpose::Hub(_) => (None, Vec::new()),
+            Purpose::Pool | Purpose::Hub(_) | Purpose::Kill(_) => (None, Vec::new()),
         };
         let login = LoginTo {
             user: route.key.user.clone(),
@@ -349,6 +361,11 @@ impl Relay {
                 self.hub_opened(&key);
                 return;
             }
+            Purpose::Kill(target) => {
+                self.counters.servers_opened += 1;
+                self.begin_killing(id, target);
+                return;
+            }
         }
         self.counters.servers_opened += 1;
         shared.end_opening();
@@ -389,10 +406,10 @@ impl Relay {
         let State::Opening(opening) = &server.state else { return };
         let only_for = match &opening.purpose {
             Purpose::Exclusive(wish) => Some(wish.client),
-            Purpose::Pool | Purpose::Hub(_) => None,
+            Purpose::Pool | Purpose::Hub(_) | Purpose::Kill(_) => None,
         };
         let is_pools = matches!(opening.purpose, Purpose::Pool);
-        let is_hubs = matches!(opening.purpose, Purpose::Hub(_));
+        let is_extra = !opening.purpose.is_in_pool();
         let shared = Arc::clone(&server.shared);
         let at = server.pool;
         let lasting = sqlstate.is_some_and(|state| is_lasting(&state));
@@ -419,7 +436,7 @@ impl Relay {
             self.end_client(client, ClientEnd::ServerLost, Some(complaint));
             return;
         }
-        if is_hubs {
+        if is_extra {
             self.lose_server(id, ServerEnd::LoginFailed);
             return;
         }

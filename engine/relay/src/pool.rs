@@ -513,6 +513,12 @@ impl Relay {
         if server.passing > 0 || !server.input.is_empty() {
             return;
         }
+        if server.kills.is_some() {
+            if server.owed.is_empty() {
+                self.lose_server(id, ServerEnd::Spent);
+            }
+            return;
+        }
         let dialect = server.dialect;
         if server.copy == Some(maitred_wire::CopyDirection::In) && !server.copy_failed {
             dialect.write_copy_fail(&mut server.output, "the client left");

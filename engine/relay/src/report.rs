@@ -13,6 +13,7 @@ use crate::Relay;
 
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct PoolRow {
+    pub protocol: &'static str,
     pub database: String,
     pub user: String,
     pub endpoint: String,
@@ -38,6 +39,7 @@ pub struct PoolRow {
 #[derive(Clone, Debug, Serialize)]
 pub struct ClientRow {
     pub id: u64,
+    pub protocol: &'static str,
     pub worker: u16,
     pub user: String,
     pub database: String,
@@ -59,6 +61,7 @@ pub struct ClientRow {
 #[derive(Clone, Debug, Serialize)]
 pub struct ServerRow {
     pub id: u64,
+    pub protocol: &'static str,
     pub worker: u16,
     pub user: String,
     pub database: String,
@@ -186,6 +189,7 @@ impl Relay {
             .iter()
             .find(|(id, since)| self.clients.get(*id).is_some_and(|client| client.is_waiting_since(*since)));
         PoolRow {
+            protocol: pool.route.endpoint.dialect.name(),
             database: pool.shared.key.database.clone(),
             user: pool.shared.key.user.clone(),
             endpoint: pool.shared.key.endpoint.clone(),
@@ -270,6 +274,7 @@ impl Relay {
             };
             ClientRow {
                 id: crate::public_client_id(self.worker, id),
+                protocol: client.dialect.name(),
                 worker: self.worker.0,
                 user: client.identity.user.clone(),
                 database: client.identity.database.clone(),
@@ -341,6 +346,7 @@ impl Relay {
             };
             ServerRow {
                 id: crate::public_server_id(self.worker, id),
+                protocol: server.dialect.name(),
                 worker: self.worker.0,
                 user: server.shared.key.user.clone(),
                 database: server.shared.key.database.clone(),

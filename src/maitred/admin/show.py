@@ -36,14 +36,15 @@ POOLS = columns(
     " sv_idle:int4 sv_used:int4 sv_tested:int4 sv_login:int4 maxwait:int4 maxwait_us:int4"
     " pool_mode load_balance_hosts"
     " endpoint pool_size:int4 reserve_pool_size:int4 sv_closing:int4 paused:int4 last_error"
+    " protocol"
 )
 _SOCKETS = (
     "type user database replication state addr port:int4 local_addr local_port:int4 connect_time"
     " request_time wait:int4 wait_us:int4 close_needed:int4 ptr link remote_pid:int4 tls"
     " application_name prepared_statements:int4 id:int8"
 )
-CLIENTS = columns(_SOCKETS + " worker:int4")
-SERVERS = columns(_SOCKETS + " worker:int4 endpoint leases:int8")
+CLIENTS = columns(_SOCKETS + " worker:int4 protocol")
+SERVERS = columns(_SOCKETS + " worker:int4 endpoint leases:int8 protocol")
 CHANNELS = columns("endpoint database channel clients:int8")
 PINS = columns("user database client server reasons since seconds:int8 statement")
 STATS = columns(
@@ -73,7 +74,7 @@ DATABASES = columns(
     "name host port:int4 database force_user pool_size:int4 min_pool_size:int4"
     " reserve_pool_size:int4 server_lifetime:int4 pool_mode load_balance_hosts"
     " max_connections:int4 current_connections:int4 max_client_connections:int4"
-    " current_client_connections:int4 paused:int4 disabled:int4 endpoint"
+    " current_client_connections:int4 paused:int4 disabled:int4 endpoint protocol"
 )
 USERS = columns(
     "name pool_size:int4 reserve_pool_size:int4 pool_mode max_user_connections:int4"
@@ -281,6 +282,7 @@ def _pool(row: Mapping[str, Any]) -> dict[str, Cell]:
         "sv_listening": row["servers_listening"],
         "paused": bool(row["paused"]),
         "last_error": row["last_error"],
+        "protocol": row["protocol"],
     }
 
 
@@ -301,6 +303,7 @@ def _socket(row: Mapping[str, Any], now_s: float) -> dict[str, Cell]:
         "prepared_statements": row["prepared_statements"],
         "id": row["id"],
         "worker": row["worker"],
+        "protocol": row["protocol"],
     }
 
 
@@ -381,6 +384,7 @@ def _database(one: Database, endpoint: Endpoint, pools: Rows, disabled: bool) ->
         "paused": any(row["paused"] for row in pools),
         "disabled": one.disabled or disabled,
         "endpoint": endpoint.name,
+        "protocol": endpoint.dialect,
     }
 
 

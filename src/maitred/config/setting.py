@@ -30,6 +30,17 @@ STATE_KINDS = (
     "sequence",
     "seed",
     "backup or replication",
+    "user variable",
+    "table lock",
+    "global lock",
+    "handler",
+    "xa transaction",
+    "next transaction",
+    "found rows",
+    "insert id",
+    "timestamp",
+    "routine",
+    "role",
 )
 """What a session can hold besides settings that have a name; SHOW PINS uses the same words."""
 

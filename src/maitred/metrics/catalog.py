@@ -38,7 +38,7 @@ class Metric:
 
 
 # Why: a reload may change the mode, and both pools live on until the old one is empty.
-_POOL = ("database", "user", "endpoint", "mode")
+_POOL = ("database", "user", "endpoint", "mode", "protocol")
 _US = 1e-6
 
 

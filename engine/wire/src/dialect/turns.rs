@@ -84,6 +84,14 @@ impl Dialect {
         mysql::statement::write_rewind(out, number);
     }
 
+    /// The session that a command wants killed, by its number.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn victim_of(self, message: &[u8]) -> Result<u32, Fault> {
+        mysql::statement::victim_of(message)
+    }
+
     /// The client has no statement of this number.
     pub fn unknown_statement(self, number: u32, command: &str) -> Complaint {
         Complaint {

@@ -5,6 +5,7 @@
 pub mod agreement;
 pub mod assign;
 pub mod calls;
+pub mod collations;
 pub mod errors;
 pub mod frame;
 pub mod functions;
@@ -21,6 +22,7 @@ pub mod progress;
 pub mod proof;
 pub mod reply;
 pub mod settings;
+pub mod setup;
 pub mod spec;
 pub mod startup;
 pub mod statement;
