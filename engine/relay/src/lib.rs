@@ -40,6 +40,7 @@ pub mod sim;
 pub mod snapshot;
 pub mod statements;
 pub mod trace;
+mod things;
 pub mod transfer;
 pub mod upkeep;
 

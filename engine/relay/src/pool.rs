@@ -579,10 +579,17 @@ impl Relay {
 
     /// Have a server begin a new session in the same connection.
     fn renew_session(&mut self, id: ServerId) {
+        self.servers[id].must_reset = false;
+        self.write_renewal(id);
+        self.flush_server(id);
+    }
+
+    /// Write what makes a new session in the same connection; returns how many requests that is.
+    fn write_renewal(&mut self, id: ServerId) -> u8 {
         let now = self.now;
         let server = &mut self.servers[id];
-        server.must_reset = false;
-        let requests = server.dialect.write_renewal(&mut server.output).unwrap_or_default();
+        let parameters = &self.pools[server.pool.0 as usize].route.parameters;
+        let requests = server.dialect.write_renewal(&mut server.output, parameters).unwrap_or_default();
         for _ in 0..requests {
             server.owe(Answer::Ready(Unit::Query), false, now);
         }
@@ -594,7 +601,17 @@ impl Relay {
             }
         }
         self.servers[id].settings = self.settings.intern(settings);
-        self.flush_server(id);
+        requests
+    }
+
+    /// Have a server begin a new session, hidden, with the settings that it has now.
+    pub(crate) fn begin_anew(&mut self, id: ServerId) {
+        let wanted = Arc::clone(&self.servers[id].settings);
+        let requests = self.write_renewal(id);
+        let there = Arc::clone(&self.servers[id].settings);
+        self.servers[id].adjusting += requests;
+        self.write_change(id, &there, &wanted);
+        self.servers[id].settings = wanted;
     }
 
     /// Somebody needs a server here: get one from where there is one, or open one.

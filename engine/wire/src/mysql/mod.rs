@@ -17,6 +17,7 @@ pub mod judge;
 pub mod kill;
 pub mod leftovers;
 pub mod literal;
+pub mod prepare;
 pub mod probe;
 pub mod progress;
 pub mod proof;
