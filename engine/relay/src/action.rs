@@ -10,6 +10,7 @@ use maitred_wire::CancelKey;
 use crate::budget::{Budget, PoolShared};
 use crate::hub::{HubKey, News, Order};
 use crate::ids::{ClientId, ServerId, Time, WorkerId};
+use crate::kill::{Kill, Killed};
 use crate::server::Server;
 use crate::snapshot::Endpoint;
 
@@ -81,6 +82,8 @@ pub enum Mail {
     Want {
         pool: Arc<PoolShared>,
         from: WorkerId,
+        /// What it must have agreed on.
+        flags: u64,
     },
     /// A server changes worker; its socket travels beside it.
     Parcel(Box<Server>),
@@ -101,6 +104,17 @@ pub enum Mail {
     },
     CancelDone {
         requester: ClientId,
+    },
+    /// One client wants another's query stopped, or its end.
+    Kill {
+        kill: Kill,
+        from: WorkerId,
+        requester: ClientId,
+    },
+    Killed {
+        requester: ClientId,
+        number: u32,
+        killed: Killed,
     },
     /// For the worker that keeps the listening server; `pool` is one whose user it may log in as.
     ToHub {
@@ -266,6 +280,8 @@ pub enum ServerEnd {
     Vacated,
     /// Its client left: one that had it alone, or in the middle of a message.
     ClientLeft,
+    /// It was opened to stop what another runs, and has said so.
+    Spent,
 }
 
 impl ServerEnd {
@@ -284,6 +300,7 @@ impl ServerEnd {
             ServerEnd::Drained => "drained",
             ServerEnd::Vacated => "vacated",
             ServerEnd::ClientLeft => "client_left",
+            ServerEnd::Spent => "spent",
         }
     }
 }

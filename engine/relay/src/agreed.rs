@@ -20,6 +20,10 @@ pub struct Agreed {
     pub sequence: u8,
     /// The number that its newest prepared statement has.
     pub newest_statement: u32,
+    /// It waits for what becomes of another client.
+    pub is_asking: bool,
+    /// What its passwords are mixed with, as long as it is connected.
+    pub nonce: Option<[u8; 20]>,
     /// Types of the parameters of its statements, as it told them last.
     pub types: HashMap<u32, Box<[u8]>>,
 }

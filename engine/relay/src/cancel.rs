@@ -50,6 +50,18 @@ impl Relay {
         CancelKey { pid: (worker << WORKER_AT) | (turn << SLOT_BITS) | slot, secret }
     }
 
+    /// The worker whose clients have numbers like this; None: no client of ours has.
+    pub(crate) fn worker_of_number(&self, number: u32) -> Option<WorkerId> {
+        let worker = (number >> WORKER_AT).checked_sub(1)?;
+        (worker < self.shared.workers as u32).then_some(WorkerId(worker as u16))
+    }
+
+    /// The client here that has this number.
+    pub(crate) fn client_of_number(&self, number: u32) -> Option<ClientId> {
+        let id = *self.by_slot.get((number & ((1 << SLOT_BITS) - 1)) as usize)?;
+        (self.clients.contains_key(id) && self.cancel_key(id, 0).pid == number).then_some(id)
+    }
+
     /// The client whose key this is.
     fn client_of_key(&self, key: &CancelKey) -> Option<ClientId> {
         let slot = (key.pid & ((1 << SLOT_BITS) - 1)) as usize;
@@ -63,12 +75,10 @@ impl Relay {
 
     /// A cancel request arrived on a fresh connection.
     pub(crate) fn cancel_requested(&mut self, requester: ClientId, key: CancelKey) {
-        let worker = (key.pid >> WORKER_AT).wrapping_sub(1);
-        if worker >= self.shared.workers as u32 {
+        let Some(to) = self.worker_of_number(key.pid) else {
             self.end_client(requester, ClientEnd::CancelRequest, None);
             return;
-        }
-        let to = WorkerId(worker as u16);
+        };
         if to == self.worker {
             self.cancel_by_key(&key, self.worker, requester);
         } else {
@@ -116,6 +126,11 @@ impl Relay {
         server.is_cancelling = true;
         server.cancelled_at = self.now;
         server.must_probe = true;
+        if server.dialect.takes_turns() {
+            self.open_killer(id);
+            return;
+        }
+        let server = &self.servers[id];
         self.actions.push(Action::OpenCancel {
             server: id,
             endpoint: std::sync::Arc::clone(&server.endpoint),
@@ -126,6 +141,11 @@ impl Relay {
     /// The cancel connection to the server's database has ended, one way or the other.
     pub fn cancel_done(&mut self, now: Time, id: ServerId) {
         self.now = now;
+        self.cancel_over(id);
+        self.settle();
+    }
+
+    pub(crate) fn cancel_over(&mut self, id: ServerId) {
         if let Some(server) = self.servers.get_mut(id) {
             server.is_cancelling = false;
             for (from, requester) in std::mem::take(&mut server.cancel_waiters) {
@@ -133,6 +153,5 @@ impl Relay {
             }
             self.clean(id);
         }
-        self.settle();
     }
 }

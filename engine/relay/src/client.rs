@@ -330,7 +330,14 @@ impl Relay {
                 }
                 continue;
             }
+            if client.agreed.as_ref().is_some_and(|agreed| agreed.is_asking) {
+                break;
+            }
             match client.state {
+                State::Raw(server) => {
+                    self.pass_to_server(server, id, &input[at..]);
+                    return input.len();
+                }
                 // Why: the answers to what it asks would be held for it, and it does not read.
                 State::Idle if client.backlog() > most_backlog => break,
                 State::Idle | State::Leased(_) | State::Skipping | State::Console { is_busy: false } => {}

@@ -53,6 +53,9 @@ impl Relay {
         self.ensure_buffer(to);
         self.servers[to].quiet_since = now;
         self.clients[id].begin_answer();
+        if message.intent == Intent::Replicate {
+            return Ok(self.begin_replication(id, to, here));
+        }
         if let Some(complaint) = self.clients[id].lost.take() {
             return Ok(self.fail_command(id, &complaint, message, here));
         }
@@ -90,6 +93,18 @@ impl Relay {
         let (dialect, voice) = (self.clients[id].dialect, self.voice(id));
         self.say(id, |out| dialect.say_error(out, complaint, voice));
         Step::Used(self.drop_message(id, message, here))
+    }
+
+    /// From here on the server is this client's own, and nobody reads what passes between the two.
+    fn begin_replication(&mut self, id: ClientId, to: ServerId, here: &[u8]) -> Step {
+        if !self.servers[to].owed.is_empty() {
+            return Step::Wait;
+        }
+        self.servers[to].trace = None;
+        self.servers[to].state = crate::server::State::Raw(id);
+        self.clients[id].state = State::Raw(to);
+        self.pass_to_server(to, id, here);
+        Step::Used(here.len())
     }
 
     /// Is a whole text there?
@@ -294,7 +309,9 @@ impl Relay {
     ) {
         let now = self.now;
         let server = &mut self.servers[to];
-        let changes = adjust::plan(server.dialect, from, wanted);
+        let fresh = server.shared.welcome();
+        let mut changes = adjust::plan(server.dialect, from, wanted);
+        adjust::name_defaults(server.dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
         let requests = server.dialect.write_settings(&mut server.output, &changes);
         server.adjusting += requests;
         for _ in 0..requests {
@@ -404,12 +421,14 @@ impl Relay {
     ) -> Option<Result<Step, Fault>> {
         self.clients[id].begin_answer();
         match message.intent {
-            Intent::Ping
-            | Intent::Relogin
-            | Intent::Renew
-            | Intent::Agree
-            | Intent::Kill
-            | Intent::Replicate => Some(self.answer_command(id, message, here)),
+            Intent::Ping | Intent::Relogin | Intent::Renew | Intent::Agree => {
+                Some(self.answer_command(id, message, here))
+            }
+            Intent::Kill if here.len() == message.total => {
+                let number = self.clients[id].dialect.victim_of(here).ok()?;
+                self.worker_of_number(number)?;
+                Some(self.answer_command(id, message, here))
+            }
             Intent::Run | Intent::Fetch | Intent::Append | Intent::Rewind | Intent::Close(_) => {
                 let dialect = self.clients[id].dialect;
                 let number = match dialect.statement_number(here) {
@@ -469,6 +488,21 @@ impl Relay {
                 self.say(id, |out| dialect.say_finished(out, "", true, &mut voice));
                 Ok(Step::Used(here.len()))
             }
+            Intent::Relogin => {
+                if here.len() < message.total {
+                    self.clients[id].needs_bytes = message.total;
+                    return Ok(Step::Wait);
+                }
+                self.log_in_anew(id, here);
+                Ok(Step::Used(here.len()))
+            }
+            Intent::Kill => {
+                if here.len() < message.total {
+                    return Ok(Step::Wait);
+                }
+                let number = self.clients[id].dialect.victim_of(here)?;
+                self.forward_kill(id, number, true, message, here)
+            }
             _ => {
                 let complaint = Complaint::error(Code::Unsupported, "this command is not supported here");
                 Ok(self.fail_command(id, &complaint, message, here))
@@ -476,8 +510,32 @@ impl Relay {
         }
     }
 
+    /// A client names another, whose number is one of ours or, as a list of the server's sessions shows it, the
+    /// server's.
+    fn forward_kill(
+        &mut self,
+        id: ClientId,
+        number: u32,
+        is_end: bool,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Result<Step, Fault> {
+        let kill = self.wish_to_kill(id, number, is_end);
+        if self.ask_to_kill(id, kill) {
+            return Ok(Step::Used(self.drop_message(id, message, here)));
+        }
+        match self.clients[id].state {
+            State::Leased(to) => {
+                let now = self.now;
+                self.servers[to].owe(Answer::Ready(Unit::Query), true, now);
+                Ok(self.pass_command(id, to, message, here))
+            }
+            _ => Ok(Step::Wait),
+        }
+    }
+
     /// The client begins anew: nothing of its session is left, on whatever server it was.
-    fn renew(&mut self, id: ClientId) {
+    pub(crate) fn renew(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         client.statements = None;
         client.settings = Arc::clone(&client.own_settings);

@@ -76,8 +76,11 @@ impl Relay {
             return Ok(None);
         }
         let dialect = self.clients[id].dialect;
+        self.clients[id].begin_answer();
         let voice = self.voice(id);
         match message.intent {
+            Intent::Ping | Intent::Renew => self.say_done(id),
+            Intent::Close(_) | Intent::Append => {}
             Intent::Query => {
                 let text = String::from_utf8_lossy(dialect.query_text(here)).into_owned();
                 if text.trim().trim_matches(';').trim().is_empty() {

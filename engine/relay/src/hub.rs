@@ -366,7 +366,7 @@ impl State {
             State::Listening(key) => Some(key),
             State::Opening(opening) => match &opening.purpose {
                 Purpose::Hub(key) => Some(key),
-                Purpose::Pool | Purpose::Exclusive(_) => None,
+                Purpose::Pool | Purpose::Exclusive(_) | Purpose::Kill(_) => None,
             },
             _ => None,
         }

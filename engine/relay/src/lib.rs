@@ -13,6 +13,7 @@ pub mod agreed;
 pub mod answers;
 pub mod budget;
 pub mod cancel;
+pub mod cleaning;
 pub mod client;
 pub mod commands;
 pub mod console;
@@ -24,11 +25,13 @@ pub mod forward;
 pub mod heal;
 pub mod hub;
 pub mod ids;
+pub mod kill;
 pub mod listeners;
 pub mod login;
 pub mod loss;
 pub mod open;
 pub mod pool;
+pub mod refusal;
 pub mod report;
 pub mod route;
 pub mod sequences;
@@ -241,7 +244,7 @@ impl Relay {
 
     fn open_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Want { pool, from } => self.spare_server(&pool, from),
+            Mail::Want { pool, from, flags } => self.spare_server(&pool, from, flags),
             Mail::Parcel(server) => drop(self.accept_parcel(self.now, *server)),
             Mail::Nudge { pool } => {
                 if let Some(at) = self.pool_index.get(&pool.key).copied() {
@@ -255,6 +258,8 @@ impl Relay {
             Mail::CancelDone { requester } => {
                 self.end_client(requester, action::ClientEnd::CancelRequest, None);
             }
+            Mail::Kill { kill, from, requester } => self.kill_for(&kill, from, requester),
+            Mail::Killed { requester, number, killed } => self.killed(requester, number, killed),
             Mail::ToHub { key, pool, order } => self.hub_order(&key, &pool, order),
             Mail::Vacate { endpoint, database } => self.leave_database(&endpoint, &database),
             Mail::FromHub { key, news } => self.hub_news(&key, news),

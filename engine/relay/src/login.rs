@@ -68,10 +68,41 @@ impl Relay {
 
     /// Servers of this dialect speak first.
     fn greet(&mut self, id: ClientId) {
+        let greeting = self.greeting(id, None);
+        let handshake = self.clients[id].dialect.client_handshake(|| greeting);
+        if let State::Login(login) = &mut self.clients[id].state {
+            login.handshake = handshake;
+        }
+        self.client_login_steps(id);
+    }
+
+    /// A client logs in again in the same connection; nothing of its session is left.
+    pub(crate) fn log_in_anew(&mut self, id: ClientId, message: &[u8]) {
+        self.renew(id);
+        let greeting = self.greeting(id, self.clients[id].agreed.as_ref().and_then(|agreed| agreed.nonce));
+        let client = &mut self.clients[id];
+        let capabilities = client.agreed.as_ref().map_or(0, |agreed| agreed.capabilities);
+        let login = Login {
+            handshake: client.dialect.changed_user(greeting, message, capabilities),
+            startup: None,
+            user: None,
+            turn: None,
+            deadline: self.now.after_ms(self.routes.snapshot.limits.client_login_timeout_ms),
+            common_name: None,
+            channel_binding: None,
+        };
+        client.settings = Arc::clone(&self.no_settings);
+        client.own_settings = Arc::clone(&self.no_settings);
+        client.state = State::Login(Box::new(login));
+        self.logins.push_back(id);
+        self.client_login_steps(id);
+    }
+
+    fn greeting(&self, id: ClientId, nonce: Option<[u8; 20]>) -> Greeting {
         let number = self.cancel_key(id, 0).pid;
         let client = &self.clients[id];
         let snapshot = &self.routes.snapshot;
-        let greeting = Greeting {
+        Greeting {
             connection_id: number,
             server_version: snapshot.limits.mysql_version.clone(),
             capabilities: client.dialect.offered(&snapshot.limits.mysql_version),
@@ -81,13 +112,9 @@ impl Relay {
             is_local: client.is_local(),
             method: mysql_method(snapshot.auth.mysql_method),
             host: client.address.parse().ok(),
+            nonce,
             ..Greeting::default()
-        };
-        let handshake = client.dialect.client_handshake(|| greeting);
-        if let State::Login(login) = &mut self.clients[id].state {
-            login.handshake = handshake;
         }
-        self.client_login_steps(id);
     }
 
     /// TLS to the client is up.
@@ -362,8 +389,13 @@ impl Relay {
         client.minor = startup.minor;
         if client.dialect.takes_turns() {
             let sequence = login.handshake.next_sequence();
-            client.agreed =
-                Some(Box::new(Agreed { capabilities: startup.capabilities, sequence, ..Agreed::default() }));
+            let nonce = login.handshake.nonce();
+            client.agreed = Some(Box::new(Agreed {
+                capabilities: startup.capabilities,
+                sequence,
+                nonce,
+                ..Agreed::default()
+            }));
         }
         if self.routes.is_console(&startup.database) {
             self.enter_console(id, &startup);

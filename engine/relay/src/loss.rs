@@ -27,7 +27,7 @@ impl Relay {
         let shared = Arc::clone(&server.shared);
         let was = std::mem::replace(&mut server.state, State::Idle);
         let hub = was.hub().cloned();
-        self.pools[at.0 as usize].servers -= u32::from(hub.is_none());
+        self.pools[at.0 as usize].servers -= u32::from(hub.is_none() && server.kills.is_none());
         let mut last_words = Vec::new();
         let is_cut = match was {
             State::Leased(client) => self.clients.get(client).is_some_and(Client::is_mid_message),
@@ -69,6 +69,9 @@ impl Relay {
             Some(key) => self.hub_lost(&key, server.farewell.as_deref().unwrap_or(reason.name())),
             None => {}
         }
+        if let Some(target) = server.kills {
+            self.kill_over(target);
+        }
         self.publish_share(at);
         self.want_server(at);
     }
@@ -84,7 +87,8 @@ impl Relay {
         let cause = server.farewell.clone().unwrap_or_else(|| "it closed the connection".to_owned());
         // Why the database's own code: applications look for it, whoever passes it on.
         let complaint = Complaint {
-            sqlstate: server.farewell_state,
+            // Why not where there are numbers: drivers know by ours that the query may have been run.
+            sqlstate: server.farewell_state.filter(|_| !server.dialect.takes_turns()),
             ..Complaint::error(Code::ServerLost, "the server connection was lost")
                 .detail(format!("{} at {}: {cause}", server.shared.key.database, server.endpoint.name))
         };
@@ -97,6 +101,9 @@ impl Relay {
             client.state = ClientState::Idle;
             self.end_client(id, ClientEnd::ServerLost, last);
             return;
+        }
+        if let Some(agreed) = &mut client.agreed {
+            agreed.sequence = server.reading.next_sequence();
         }
         client.state = ClientState::Idle;
         client.idle_since = self.now;

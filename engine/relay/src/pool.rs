@@ -16,13 +16,14 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use maitred_wire::dialect::ServerError;
-use maitred_wire::{ClientMessage, Code, Complaint, Transaction};
+use maitred_wire::{ClientMessage, Code, Complaint};
 
 use crate::action::{Action, ClientEnd, Mail, ServerEnd};
 use crate::adjust;
 use crate::aftermath::Aftermath;
 use crate::answers::{Answer, Unit};
 use crate::budget::{PoolKey, PoolShared};
+use crate::cleaning::CLEANING_MS;
 use crate::client;
 use crate::counters::PoolCounters;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
@@ -259,15 +260,17 @@ impl Relay {
         if self.shared.workers == 1 {
             return;
         }
-        let oldest = if self.pools[at.0 as usize].waiting == 0 {
-            Time::NEVER
+        let (oldest, flags) = if self.pools[at.0 as usize].waiting == 0 {
+            (Time::NEVER, 0)
         } else {
-            self.next_waiter(at).map_or(Time::NEVER, |(_, since)| since)
+            let waiter = self.next_waiter(at);
+            waiter.map_or((Time::NEVER, 0), |(id, since)| (since, self.clients[id].flags()))
         };
         let pool = &self.pools[at.0 as usize];
         let share = pool.shared.share(self.worker);
         share.idle.store(pool.idle.len() as u32, Ordering::Release);
         share.waiting.store(pool.waiting, Ordering::Release);
+        share.oldest_flags.store(flags, Ordering::Release);
         share.oldest_wait.store(oldest.0, Ordering::Release);
     }
 
@@ -307,7 +310,9 @@ impl Relay {
         }
         let wanted = Arc::clone(&client.settings);
         let dialect = server.dialect;
-        let changes = adjust::plan(dialect, &server.settings, &wanted);
+        let fresh = server.shared.welcome();
+        let mut changes = adjust::plan(dialect, &server.settings, &wanted);
+        adjust::name_defaults(dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
         let is_due = !changes.is_empty();
         if is_due {
             let requests = dialect.write_settings(&mut server.output, &changes);
@@ -432,22 +437,28 @@ impl Relay {
         let at = self.servers[id].pool;
         let is_paused = self.pools[at.0 as usize].is_paused();
         let own = if is_paused { None } else { self.next_waiter(at) };
+        if self.shared.workers > 1 && !is_paused {
+            let shared = Arc::clone(&self.pools[at.0 as usize].shared);
+            if let Some((to, since)) = shared.longest_waiting(self.worker) {
+                let is_older = own.is_none_or(|(_, own_since)| since + FAIRNESS_GRAIN_US < own_since);
+                let is_misfit = shared.flags_wanted(to) != self.servers[id].flags;
+                if is_older && is_misfit && self.now >= since.after_ms(MISFIT_MS) {
+                    self.lose_server(id, ServerEnd::Evicted);
+                    self.nudge_others(at);
+                    return;
+                }
+                if is_older && !is_misfit {
+                    self.servers[id].state = server::State::Moving(to);
+                    self.actions.push(Action::MoveServer { server: id, to });
+                    return;
+                }
+            }
+        }
         if let Some((oldest, since)) = own {
             let flags = self.servers[id].flags;
             if self.clients[oldest].flags() != flags {
                 self.give_to_other(id, at, flags, since);
                 return;
-            }
-        }
-        if self.shared.workers > 1 && !is_paused {
-            let shared = Arc::clone(&self.pools[at.0 as usize].shared);
-            if let Some((to, since)) = shared.longest_waiting(self.worker) {
-                let is_older = own.is_none_or(|(_, own_since)| since + FAIRNESS_GRAIN_US < own_since);
-                if is_older {
-                    self.servers[id].state = server::State::Moving(to);
-                    self.actions.push(Action::MoveServer { server: id, to });
-                    return;
-                }
             }
         }
         match own {
@@ -505,92 +516,6 @@ impl Relay {
         self.publish_share(at);
     }
 
-    /// Make a server clean step by step; closed if its time runs out (`tick`).
-    pub(crate) fn clean(&mut self, id: ServerId) {
-        let now = self.now;
-        let Some(server) = self.servers.get_mut(id) else { return };
-        let server::State::Cleaning { .. } = server.state else { return };
-        if server.passing > 0 || !server.input.is_empty() {
-            return;
-        }
-        let dialect = server.dialect;
-        if server.copy == Some(maitred_wire::CopyDirection::In) && !server.copy_failed {
-            dialect.write_copy_fail(&mut server.output, "the client left");
-            server.copy_failed = true;
-            self.flush_server(id);
-            return;
-        }
-        if server.unsynced > 0 || server.skipping {
-            dialect.write_sync(&mut server.output);
-            server.unsynced = 0;
-            server.skipping = false;
-            server.owe(Answer::Ready(Unit::Sync), false, now);
-            self.flush_server(id);
-            return;
-        }
-        if server.is_cancelling {
-            return;
-        }
-        if let Some(owed) = server.owed.front() {
-            // Why: of a pipeline a cancel stops one unit; the next has begun since and wants its own.
-            if owed.shown && server.asked_at > server.cancelled_at && server.asked_at != Time::NEVER {
-                self.cancel_server(id);
-            }
-            return;
-        }
-        if server.must_reset && dialect.takes_turns() {
-            self.renew_session(id);
-            return;
-        }
-        let step = if server.transaction != Transaction::None {
-            Some("ROLLBACK".to_owned())
-        } else if server.must_reset {
-            server.must_reset = false;
-            let settings = &self.pools[server.pool.0 as usize].route.settings;
-            // Why: `reset_query` says how sessions end; what a pin left must be gone whatever it says.
-            let is_session = settings.mode == PoolMode::Session;
-            let reset = if is_session { &settings.reset_query } else { dialect.reset_text() };
-            (!reset.is_empty()).then(|| reset.to_owned())
-        } else {
-            None
-        };
-        let server = self.servers.get_mut(id).expect("held above");
-        if let Some(sql) = step {
-            dialect.write_query(&mut server.output, &sql);
-            server.statements.unnamed = None;
-            server.owe(Answer::Ready(Unit::Query), false, now);
-            self.flush_server(id);
-        } else if server.must_probe {
-            // Why: a cancel that the database delivered late hits this round trip and nobody's query.
-            server.must_probe = false;
-            dialect.write_sync(&mut server.output);
-            server.owe(Answer::Ready(Unit::Sync), false, now);
-            self.flush_server(id);
-        } else {
-            self.release(id);
-        }
-    }
-
-    /// Have a server begin a new session in the same connection.
-    fn renew_session(&mut self, id: ServerId) {
-        let now = self.now;
-        let server = &mut self.servers[id];
-        server.must_reset = false;
-        let requests = server.dialect.write_renewal(&mut server.output).unwrap_or_default();
-        for _ in 0..requests {
-            server.owe(Answer::Ready(Unit::Query), false, now);
-        }
-        server.forget_numbers();
-        let mut settings = crate::session_state::Settings::default();
-        for name in server.dialect.lasting_settings() {
-            if let Some(value) = server.settings.value(name) {
-                settings.set(name, value);
-            }
-        }
-        self.servers[id].settings = self.settings.intern(settings);
-        self.flush_server(id);
-    }
-
     /// Somebody needs a server here: get one from where there is one, or open one.
     pub(crate) fn want_server(&mut self, at: PoolId) {
         let pool = &self.pools[at.0 as usize];
@@ -599,10 +524,13 @@ impl Relay {
         }
         if pool.waiting > 0 && self.shared.workers > 1 {
             if let Some(to) = pool.shared.somewhere_idle(self.worker) {
-                let mail = Mail::Want { pool: Arc::clone(&pool.shared), from: self.worker };
+                let (pool, from) = (Arc::clone(&pool.shared), self.worker);
+                let flags = self.wanted_flags(at);
+                let mail = Mail::Want { pool, from, flags };
                 self.actions.push(Action::Mail { to, mail });
             }
         }
+        let pool = &self.pools[at.0 as usize];
         let is_welcome_wanted = !pool.welcome_waiters.is_empty() && pool.shared.welcome().is_none();
         if pool.waiting > 0 || is_welcome_wanted {
             self.open_server(at);
@@ -610,23 +538,31 @@ impl Relay {
     }
 
     /// Another worker's client waits for a server that we may have idle.
-    pub(crate) fn spare_server(&mut self, shared: &Arc<PoolShared>, to: crate::ids::WorkerId) {
+    pub(crate) fn spare_server(&mut self, shared: &Arc<PoolShared>, to: crate::ids::WorkerId, flags: u64) {
         let Some(at) = self.pool_index.get(&shared.key).copied() else { return };
         let pool = &mut self.pools[at.0 as usize];
         if pool.waiting > 0 || pool.is_paused() {
             return;
         }
-        if let Some(id) = pool.idle.pop() {
-            self.publish_share(at);
-            self.servers[id].state = server::State::Moving(to);
-            self.actions.push(Action::MoveServer { server: id, to });
+        let fitting = pool.idle.iter().rposition(|id| self.servers[*id].flags == flags);
+        match fitting {
+            Some(place) => {
+                let id = pool.idle.remove(place);
+                self.publish_share(at);
+                self.servers[id].state = server::State::Moving(to);
+                self.actions.push(Action::MoveServer { server: id, to });
+            }
+            None if !shared.servers.has_place(0) => {
+                // None here has agreed on that: one gives its place.
+                if let Some(id) = pool.idle.first().copied() {
+                    self.lose_server(id, ServerEnd::Evicted);
+                    self.actions.push(Action::Mail { to, mail: Mail::Nudge { pool: Arc::clone(shared) } });
+                }
+            }
+            None => {}
         }
     }
 }
 
 /// What a client is told that must go because we do.
 pub(crate) const SHUTTING_DOWN: &str = "terminating connection: the proxy is shutting down";
-
-/// How long a server may take to become clean after its client left. Origin: PgBouncer's
-/// `cancel_wait_timeout`.
-pub(crate) const CLEANING_MS: u64 = 10_000;

@@ -168,6 +168,8 @@ pub struct Server {
     pub held: Vec<(StatementKey, Held)>,
     /// The statement under way that has a cursor.
     pub running: Option<StatementKey>,
+    /// It was opened to stop what this one runs.
+    pub kills: Option<ServerId>,
 }
 
 /// A statement on its way to be prepared.

@@ -479,6 +479,7 @@ impl Relay {
                         left.add(Traces::PREPARED);
                     }
                 }
+                Finding::Name(_) | Finding::Released => {}
                 Finding::Setting(name, _) if is_reported(&name) => {}
                 Finding::Setting(name, value) => {
                     let user = &server.shared.key.user;

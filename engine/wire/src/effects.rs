@@ -372,4 +372,8 @@ pub enum Finding {
     Statement(String, String),
     /// The session listens to this channel.
     Channel(String),
+    /// There is a setting of this name, whose value is to be asked for.
+    Name(String),
+    /// Locks that a routine had taken unseen are released by the question itself: nothing else tells of them.
+    Released,
 }

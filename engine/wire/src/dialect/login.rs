@@ -18,6 +18,13 @@ impl Dialect {
         }
     }
 
+    /// Start a login in the place of the one before, with a whole message that asks for it.
+    pub fn changed_user(self, greeting: Greeting, message: &[u8], capabilities: u64) -> ClientHandshake {
+        let payload = message.get(mysql::frame::HEADER + 1..).unwrap_or_default();
+        let machine = mysql::handshake_in::HandshakeIn::for_change_user(greeting, payload, 1, capabilities);
+        ClientHandshake::Mysql(Box::new(machine))
+    }
+
     /// What clients are offered by a server of this version.
     pub fn offered(self, version: &str) -> u64 {
         match self {
@@ -132,6 +139,14 @@ impl ClientHandshake {
         match self {
             Self::Postgres(_) => 0,
             Self::Mysql(machine) => machine.next_sequence(),
+        }
+    }
+
+    /// What the client's passwords are mixed with, as long as it is connected.
+    pub fn nonce(&self) -> Option<[u8; 20]> {
+        match self {
+            Self::Postgres(_) => None,
+            Self::Mysql(machine) => Some(machine.nonce()),
         }
     }
 

@@ -84,6 +84,14 @@ impl Dialect {
         mysql::statement::write_rewind(out, number);
     }
 
+    /// The session that a command wants killed, by its number.
+    ///
+    /// # Errors
+    /// It names none.
+    pub fn victim_of(self, message: &[u8]) -> Result<u32, Fault> {
+        mysql::statement::victim_of(message)
+    }
+
     /// The client has no statement of this number.
     pub fn unknown_statement(self, number: u32, command: &str) -> Complaint {
         Complaint {
@@ -134,10 +142,10 @@ impl Dialect {
 
     /// Have a server begin a new session in the same connection; returns how many requests that makes, each
     /// with one `Ready`. None: not this dialect's way.
-    pub fn write_renewal(self, out: &mut Vec<u8>) -> Option<u8> {
+    pub fn write_renewal(self, out: &mut Vec<u8>, parameters: &[(String, String)]) -> Option<u8> {
         match self {
             Dialect::Postgres => None,
-            Dialect::Mysql => Some(mysql::statement::write_renewal(out)),
+            Dialect::Mysql => Some(mysql::statement::write_renewal(out, parameters)),
         }
     }
 }

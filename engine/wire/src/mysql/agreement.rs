@@ -2,6 +2,7 @@
 //!
 //! Only sets of capabilities and what they depend on; writes nothing. Called by `relay` through `Dialect`.
 
+use super::collations;
 use super::spec::{capability, login};
 
 /// Number of utf8mb4_general_ci, which every server knows.
@@ -74,22 +75,8 @@ pub fn is_identity(name: &str) -> bool {
 
 /// Character set and collation of a client that speaks in the collation of this number; None: the server's own.
 ///
-/// Spec: a number that the server does not know is ignored by it. MariaDB knows none of MySQL 8's own.
+/// Spec: a number that the server does not know is ignored by it.
 pub fn spoken(number: u16, version: &str) -> Option<(&'static str, &'static str)> {
-    let is_mariadb = version.contains("MariaDB");
-    collation(number).filter(|(_, collation)| !(is_mariadb && collation.contains("_0900_")))
-}
-
-fn collation(number: u16) -> Option<(&'static str, &'static str)> {
-    Some(match number {
-        8 => ("latin1", "latin1_swedish_ci"),
-        11 => ("ascii", "ascii_general_ci"),
-        33 => ("utf8mb3", "utf8mb3_general_ci"),
-        45 => ("utf8mb4", "utf8mb4_general_ci"),
-        46 => ("utf8mb4", "utf8mb4_bin"),
-        63 => ("binary", "binary"),
-        224 => ("utf8mb4", "utf8mb4_unicode_ci"),
-        255 => ("utf8mb4", "utf8mb4_0900_ai_ci"),
-        _ => return None,
-    })
+    let collation = collations::named(number, version.contains("MariaDB"))?;
+    Some((collations::charset_of(collation), collation))
 }

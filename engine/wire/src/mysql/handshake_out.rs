@@ -7,7 +7,7 @@
 //!  ExpectGreeting ─ TLS wanted ─► AwaitTls ─ tls_started ─┐
 //!        └ no TLS ────────────────────────────────────────┤ response
 //!                                                         ▼
-//!                    ┌──────── auth switch: another answer ExpectOk ─ OK ─► Ready
+//!                    ┌──────── auth switch: another answer ExpectOk ─ OK ─► Setup ─ answers ─► Ready
 //!                    └───────────────────────────────────────► ▲
 //!                                  "full": password, or ─► ExpectKey ─ sealed password
 //!  every state ─ error packet ─► Refused        every state ─ doubt ─► Failed
@@ -21,12 +21,15 @@ use std::collections::VecDeque;
 use std::{fmt, mem};
 
 use super::greeting::{self, Greeted, ALWAYS};
+use super::setup::{self, Answers, Said};
 use super::spec::{answer, capability, limits, login, plugin, status};
 use super::startup::{self, Response};
 use super::{errors, frame};
 use crate::auth::{caching_sha2, ed25519, mysql_native, sealed_password};
 use crate::handshake::{ErrandOutcome, LoginTo, Refusal, ServerStep, Startup};
 use crate::{CancelKey, Code, Complaint, Fault};
+
+pub use super::setup::SETUP;
 
 /// Most switches and messages of a login: ours; no exchange has more than three.
 const MOST_PACKETS: u32 = 16;
@@ -57,6 +60,8 @@ enum State {
     ExpectOk,
     /// The server's public key.
     ExpectKey,
+    /// Logged in; what it was asked behind that is being answered.
+    Setup(Answers),
     /// A step that `next` reports before anything else.
     Report(Box<ServerStep>),
     /// Logged in; what is fed belongs to the session.
@@ -126,7 +131,7 @@ impl HandshakeOut {
                     return *step;
                 }
                 State::AwaitTls(_) | State::Done | State::Closed => return ServerStep::NeedMore,
-                State::ExpectGreeting | State::ExpectOk | State::ExpectKey => {
+                State::ExpectGreeting | State::ExpectOk | State::ExpectKey | State::Setup(_) => {
                     let heard = match self.packet() {
                         Ok(Some(payload)) => self.heard(&payload),
                         Ok(None) => return ServerStep::NeedMore,
@@ -207,7 +212,7 @@ impl HandshakeOut {
         }
         self.sequence = head.sequence.wrapping_add(1);
         self.packets += 1;
-        if self.packets > MOST_PACKETS {
+        if self.packets > MOST_PACKETS && !matches!(self.state, State::Setup(_)) {
             return Err(Fault("does not come to an end with its login"));
         }
         Ok(Some(payload))
@@ -217,6 +222,7 @@ impl HandshakeOut {
     fn heard(&mut self, payload: &[u8]) -> Result<(), Fault> {
         let (first, rest) = frame::byte(payload).map_err(|_| Fault("sent an empty packet"))?;
         match (&self.state, first) {
+            (State::Setup(answers), _) => self.set_up(*answers, payload),
             (_, answer::ERR) => {
                 let fields = errors::read(payload);
                 let message = String::from_utf8_lossy(fields.message).into_owned();
@@ -245,14 +251,18 @@ impl HandshakeOut {
     fn greeted(&mut self, greeted: Greeted) -> Result<(), Fault> {
         let Greeted { server_version, connection_id, capabilities, character_set, .. } = &greeted;
         let (offered, key) = (*capabilities, CancelKey { pid: *connection_id, secret: Vec::new() });
-        let version = ("server_version", server_version.clone());
+        let (name, value) = ("version".to_owned(), server_version.clone());
+        self.later.push_back(ServerStep::Setting { name, value });
         self.character_set = match self.login.character_set {
             0 => u16::from(*character_set),
             wanted => wanted,
         };
-        let collation = ("collation", self.character_set.to_string());
-        for (name, value) in [version, collation] {
-            self.later.push_back(ServerStep::Setting { name: name.to_owned(), value });
+        if offered & capability::SESSION_TRACK == 0 {
+            let message = format!("server ({server_version}) does not track the state of sessions");
+            let hint = "maitred needs MySQL 5.7.9, MariaDB 10.2 or newer.";
+            let complaint = Complaint::error(Code::NotAuthorized, message).hint(hint);
+            self.report(ServerStep::Failed(complaint));
+            return Ok(());
         }
         self.later.push_back(ServerStep::Key(key));
         self.capabilities = self.wanted() & offered;
@@ -280,7 +290,10 @@ impl HandshakeOut {
 
     fn wanted(&self) -> u64 {
         let LoginTo { database, attributes, capabilities, .. } = &self.login;
-        let mut wanted = (capabilities & !capability::SSL) | ALWAYS | capability::LONG_PASSWORD;
+        // Why without compression: the setup behind the login is not written for it.
+        let not_here = capability::SSL | capability::COMPRESS | capability::ZSTD;
+        let always = ALWAYS | capability::LONG_PASSWORD | capability::SESSION_TRACK;
+        let mut wanted = (capabilities & !not_here) | always;
         if database.is_empty() {
             wanted &= !capability::CONNECT_WITH_DB;
         }
@@ -379,7 +392,32 @@ impl HandshakeOut {
         if status & status::IN_TRANSACTION != 0 {
             return Err(Fault("says after login that a transaction is open"));
         }
-        self.report(ServerStep::Ready);
+        setup::write(&mut self.output, &self.login.parameters);
+        self.sequence = 1;
+        self.state = State::Setup(Answers::ExpectOk);
+        let (name, value) = ("schema".to_owned(), self.login.database.clone());
+        self.later.push_back(ServerStep::Setting { name, value });
+        Ok(())
+    }
+
+    fn set_up(&mut self, mut answers: Answers, payload: &[u8]) -> Result<(), Fault> {
+        let said = answers.read(payload, self.capabilities)?;
+        self.state = State::Setup(answers);
+        match said {
+            Said::Nothing => {}
+            Said::IsSetUp => self.sequence = 1,
+            Said::Variable(name, value) => self.later.push_back(ServerStep::Setting { name, value }),
+            Said::Over(status) => {
+                self.status = status;
+                self.report(ServerStep::Ready);
+            }
+            Said::Refused(message) => {
+                let message = format!("server refuses what every session is set up with: {message}");
+                let hint = "maitred needs MySQL 5.7.9, MariaDB 10.2 or newer; see the parameters of this database, too.";
+                let complaint = Complaint::error(Code::NotAuthorized, message).hint(hint);
+                self.report(ServerStep::Failed(complaint));
+            }
+        }
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 
 use super::assign;
 use super::calls;
+use super::probe::LOCK_NAME_CHARS;
 use super::words::{is, is_any, name, plain, Reading, Token, Words};
 use crate::effects::{Effects, Thing, Touched, Traces};
 
@@ -37,7 +38,12 @@ fn judged(text: &[u8], reading: Reading) -> Effects {
 /// What to suspect when a server says that the state of its session changed and the text showed no reason.
 pub fn after_unseen_change() -> Effects {
     let settings = Touched { unnamed: true, ..Touched::default() };
-    Effects { begins: Traces::ROUTINE, settings, ..Effects::default() }
+    Effects { settings, ..Effects::default() }
+}
+
+/// What to suspect of a statement that runs what the text does not show.
+fn anything() -> Effects {
+    Effects { begins: Traces::ROUTINE, ..after_unseen_change() }
 }
 
 /// Kinds of which a server can be asked whether any is left.
@@ -251,7 +257,7 @@ impl<'a> Judge<'a> {
         let mut ahead = self.words;
         match (ahead.next(), ahead.next()) {
             (Some(Token::Text(text) | Token::Word(text)), Some(Token::Symbol(b','))) => {
-                plain(text).unwrap_or_default()
+                plain(text).filter(|name| name.len() <= LOCK_NAME_CHARS).unwrap_or_default()
             }
             _ => "",
         }
@@ -500,13 +506,13 @@ impl<'a> Judge<'a> {
             }
         }
         // Why: what it runs was judged when it was prepared, perhaps long ago.
-        self.found.add(&after_unseen_change());
+        self.found.add(&anything());
         self.variables();
     }
 
     /// What stands here is run, in an order that the words do not show.
     fn code(&mut self) {
-        self.found.add(&after_unseen_change());
+        self.found.add(&anything());
         self.found.defines = true;
         let mut previous: &[u8] = b"";
         while let Some(token) = self.words.next() {

@@ -49,6 +49,8 @@ pub struct Reading {
     flags: u64,
     /// The packet before was as long as a packet can be: the next continues it.
     is_continued: bool,
+    /// Part of an answer has been read, and not its end.
+    has_begun: bool,
     /// Rows of the result under way, or of the last one.
     pub rows: u64,
     /// Number of the last packet.
@@ -62,7 +64,16 @@ impl Reading {
 
     /// Is an answer under way?
     pub fn is_within(&self) -> bool {
-        self.phase != Phase::Start || self.is_continued
+        self.has_begun || self.is_continued
+    }
+
+    /// Number of the packet that the client would take next.
+    pub fn next_sequence(&self) -> u8 {
+        if self.is_within() {
+            self.sequence.wrapping_add(1)
+        } else {
+            1
+        }
     }
 
     fn has_eof(&self) -> bool {
@@ -185,6 +196,8 @@ fn status_of(body: &[u8]) -> Result<u16, Fault> {
 #[inline]
 pub fn advance(reading: &mut Reading, asked: Reply, message: ServerMessage, here: &[u8]) {
     reading.sequence = here[3];
+    reading.has_begun =
+        !(message.is_last || matches!(message.progress, Progress::Ready(_) | Progress::Failed));
     let was_continued = reading.is_continued;
     reading.is_continued = message.total == frame::HEADER + frame::FULL;
     if was_continued {

@@ -157,13 +157,13 @@ pub fn write(out: &mut Vec<u8>, command: u8, body: &[u8]) {
     });
 }
 
-/// Have a server begin a new session in the same connection, and tell what changes in it. Returns how many
-/// requests that is.
+/// Have a server begin a new session in the same connection, with the settings in `parameters`, and tell what
+/// changes in it. Returns how many requests that is.
 ///
 /// Spec: "COM_RESET_CONNECTION"; the schema stays, and all else is as at a login.
-pub fn write_renewal(out: &mut Vec<u8>) -> u8 {
+pub fn write_renewal(out: &mut Vec<u8>, parameters: &[(String, String)]) -> u8 {
     write(out, command::RESET_CONNECTION, &[]);
-    write(out, command::QUERY, b"SET SESSION session_track_system_variables = '*', session_track_schema = 1, session_track_state_change = 1");
+    write(out, command::QUERY, super::setup::text(parameters).as_bytes());
     2
 }
 
