@@ -1,0 +1,157 @@
+//! Asking a MySQL or MariaDB server what has become of its session, and reading what it says.
+//!
+//! Only texts and rows; when to ask and what follows is `relay`'s matter. Called through `Dialect`.
+//!
+//! Source: MySQL manual, "User-Defined Variables", "Locking Functions", "Performance Schema System Variable Tables";
+//! MariaDB manual, "Information Schema USER_VARIABLES Table", "Comment Syntax" (what only one of the two servers runs).
+//! No privileges are needed for any of it.
+
+use std::fmt::Write as _;
+
+use super::frame;
+use super::literal;
+use super::settings::push_text;
+use super::spec::command;
+use crate::effects::{Finding, Question, Traces};
+
+/// What no client can set so that it keeps a server from answering: nothing is to be lifted.
+pub const LIMITS: &[&str] = &[];
+
+/// Settings that every server knows and that are asked for one by one.
+const KNOWN: [(&str, &str); 3] = [
+    ("collation_connection", "@@collation_connection"),
+    ("collation_server", "@@collation_server"),
+    ("last_insert_id", "LAST_INSERT_ID()"),
+];
+
+/// Longest name of a lock. Spec: MySQL manual, "Locking Functions".
+pub const LOCK_NAME_CHARS: usize = 64;
+
+/// Ask `question`: one query, whose rows `finding` reads. The columns are cast, so that no character set of the
+/// session's changes them; the limit is there because `sql_select_limit` would be one.
+pub fn write(out: &mut Vec<u8>, question: &Question) {
+    let mut sql = String::with_capacity(256);
+    sql.push_str("SELECT _binary'-',_binary'-',_binary'-' FROM DUAL WHERE 0");
+    let held = held(question);
+    if question.traces.has(Traces::LOCKS) && !question.lock_names.is_empty() {
+        let _ = write!(sql, " UNION ALL SELECT _binary'locks',NULL,NULL FROM DUAL WHERE {held}");
+    }
+    if question.traces.has(Traces::ROUTINE) {
+        let _ = write!(
+            sql,
+            " UNION ALL SELECT _binary'released',NULL,NULL FROM DUAL WHERE IF({held},0,\
+             /*!50705 RELEASE_ALL_LOCKS()*//*M!100502 RELEASE_ALL_LOCKS()*//*M! +0*/)>0"
+        );
+    }
+    if question.traces.has(Traces::INSERT_ID) {
+        sql.push_str(" UNION ALL SELECT _binary'insert id',NULL,NULL FROM DUAL WHERE @@insert_id<>0");
+    }
+    if question.all_values {
+        // Why nothing better: MySQL tells nobody without privileges which variables a session has.
+        sql.push_str(
+            "/*M! UNION ALL SELECT _binary'name',CAST(VARIABLE_NAME AS BINARY),NULL FROM information_schema.USER_VARIABLES \
+             UNION ALL SELECT _binary'made',NULL,NULL FROM information_schema.SESSION_STATUS \
+             WHERE VARIABLE_NAME IN('COM_CREATE_TEMPORARY_TABLE','COM_PREPARE_SQL') AND VARIABLE_VALUE>0*/\
+             /*!50708 UNION ALL SELECT _binary'variables',NULL,NULL*/",
+        );
+    }
+    let mut others = Vec::new();
+    for name in &question.values {
+        if let Some(variable) = name.strip_prefix('@') {
+            variable_value(&mut sql, variable);
+        } else if let Some((_, value)) = KNOWN.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)) {
+            let _ = write!(
+                sql,
+                " UNION ALL SELECT _binary'set',_binary'{}',CAST({value} AS BINARY)",
+                name.to_ascii_lowercase()
+            );
+        } else {
+            others.push(name);
+        }
+    }
+    if !others.is_empty() {
+        sql.push_str(
+            " UNION ALL SELECT _binary'set',CAST(LOWER(VARIABLE_NAME) AS BINARY),CAST(VARIABLE_VALUE AS BINARY) FROM \
+             /*!50708 performance_schema.session_variables*//*M! information_schema.SESSION_VARIABLES*/ \
+             WHERE VARIABLE_NAME IN(",
+        );
+        for (at, name) in others.into_iter().enumerate() {
+            sql.push_str(if at > 0 { "," } else { "" });
+            push_text(&mut sql, name);
+        }
+        sql.push(')');
+    }
+    sql.push_str(" LIMIT 18446744073709551615");
+    frame::packet(out, 0, |out| {
+        out.push(command::QUERY);
+        out.extend_from_slice(sql.as_bytes());
+    });
+}
+
+/// Whether any of the named locks is held, as a condition.
+fn held(question: &Question) -> String {
+    if question.lock_names.iter().any(|name| name.is_empty()) {
+        return "1".to_owned();
+    }
+    let mut condition = String::from("(0");
+    for name in &question.lock_names {
+        condition.push_str(" OR IS_USED_LOCK(");
+        push_text(&mut condition, name);
+        condition.push_str(")=CONNECTION_ID()");
+    }
+    condition.push(')');
+    condition
+}
+
+/// The value of a user variable: its bytes, and before them what they are.
+fn variable_value(sql: &mut String, name: &str) {
+    let quoted = name.replace('`', "``");
+    let _ = write!(
+        sql,
+        " UNION ALL SELECT _binary'variable',_binary'@{quoted}',CAST(CONCAT_WS(':',IFNULL(\
+         /*M! (SELECT VARIABLE_TYPE FROM information_schema.USER_VARIABLES WHERE VARIABLE_NAME=",
+    );
+    push_text(sql, name);
+    let _ = write!(
+        sql,
+        " LIMIT 1)*//*!50708 JSON_TYPE(JSON_EXTRACT(JSON_ARRAY(@`{quoted}`),'$[0]'))*/,'-'),\
+         CHARSET(@`{quoted}`),COLLATION(@`{quoted}`),HEX(CAST(@`{quoted}` AS BINARY))) AS BINARY)"
+    );
+}
+
+/// Read one whole row of the answer, header included.
+pub fn finding(message: &[u8]) -> Option<Finding> {
+    let mut rest = message.get(frame::HEADER..)?;
+    let mut column = || -> Option<Option<&[u8]>> {
+        if let Some(after) = rest.strip_prefix(&[frame::NULL]) {
+            rest = after;
+            return Some(None);
+        }
+        let (text, after) = frame::string(rest).ok()?;
+        rest = after;
+        Some(Some(text))
+    };
+    let (kind, name, value) = (column()??, column()?, column()?);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some(match kind {
+        b"locks" => Finding::Trace(Traces::LOCKS),
+        b"released" => Finding::Released,
+        b"insert id" => Finding::Trace(Traces::INSERT_ID),
+        b"made" => Finding::Trace(Traces::TEMPORARY),
+        b"variables" => Finding::Trace(Traces::VARIABLES),
+        b"name" => match name.and_then(super::words::name) {
+            Some(name) => Finding::Name(format!("@{name}")),
+            None => Finding::Trace(Traces::VARIABLES),
+        },
+        b"variable" => match literal::of(value?) {
+            Ok(value) => Finding::Setting(text(name?)?, value),
+            Err(()) => Finding::Trace(Traces::VARIABLES),
+        },
+        b"set" => match (name.and_then(text), value.map(text)) {
+            (Some(name), Some(Some(value))) => Finding::Setting(name, Some(value)),
+            (Some(name), None) => Finding::Setting(name, None),
+            _ => Finding::Trace(Traces::UNKNOWN),
+        },
+        _ => return None,
+    })
+}
