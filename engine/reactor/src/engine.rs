@@ -16,7 +16,6 @@ use maitred_relay::ids::WorkerId;
 use maitred_relay::route::{self, Routes};
 use maitred_relay::snapshot::{Listener, Snapshot, SslMode, User};
 use maitred_relay::Relay;
-use maitred_wire::auth::sealed_password::ServerKey;
 
 use crate::backend::{self, Backend};
 use crate::errand::Errands;
@@ -115,22 +114,9 @@ impl Engine {
             backend: name,
             note,
         };
-        engine.make_key(&bound);
         engine.open_listeners(&bound)?;
         engine.state.lock().expect("state").bound = bound;
         Ok(engine)
-    }
-
-    /// Make the key that clients of such listeners seal passwords with, elsewhere: a tenth of a second of CPU, more
-    /// with bad luck. Until it is there, passwords that must be sent whole need TLS.
-    fn make_key(&self, bound: &[(Listener, Vec<Bound>)]) {
-        let is_needed = bound.iter().any(|(listener, _)| listener.dialect.seals_passwords());
-        if is_needed && self.shared.proven.key().is_none() {
-            let shared = Arc::clone(&self.shared);
-            let make = move || ServerKey::make().map(|key| shared.proven.set_key(key));
-            // Why its failure is nobody's business: then there is TLS, as until now.
-            let _ = std::thread::Builder::new().name("key".to_owned()).spawn(make);
-        }
     }
 
     /// Have the first worker accept on `bound`.
@@ -180,7 +166,6 @@ impl Engine {
         let close =
             gone.iter().flat_map(|(_, sockets)| sockets).map(|socket| socket.address.clone()).collect();
         self.peers[0].send(WorkerMail::Listen { add: Vec::new(), close });
-        self.make_key(&fresh);
         self.open_listeners(&fresh)?;
         state.bound = kept;
         state.bound.extend(fresh);

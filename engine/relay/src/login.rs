@@ -115,9 +115,9 @@ impl Relay {
                 && snapshot.client_tls.as_ref().is_some_and(|tls| tls.mode != SslMode::Disable),
             is_local: client.is_local(),
             method: mysql_method(snapshot.auth.mysql_method),
-            host: client.address.parse().ok(),
+            host: client.ip(),
             nonce,
-            key: self.shared.proven.key(),
+            key: Some(self.shared.proven.key()),
             ..Greeting::default()
         }
     }

@@ -1,13 +1,12 @@
 //! What logins of all workers share, so that they are short: passwords once proven, and the key to seal them with.
 //!
-//! Holds hashes, never a password; decides nothing. Kept in `Shared`; used by `login`, filled by it and by the
-//! engine, which makes the key when it starts to listen for clients that need one.
+//! Holds hashes, never a password; decides nothing. Kept in `Shared`; used and filled by `login`.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use maitred_wire::auth::caching_sha2::Verifier;
-use maitred_wire::auth::sealed_password::ServerKey;
+use maitred_wire::auth::sealed_password::OwnKey;
 use maitred_wire::handshake::Credentials;
 
 /// Most users whose proof is kept. Ours: a megabyte or two; beyond it, logins are slow again.
@@ -16,21 +15,16 @@ const MOST_USERS: usize = 16_384;
 /// See the head of the file.
 #[derive(Debug, Default)]
 pub struct Proven {
-    key: OnceLock<Arc<ServerKey>>,
+    key: Arc<OwnKey>,
     /// By user: what the password was checked against, and the hash that makes the next login quick.
     /// Enter: a login that was slow. Leave: nobody, but what no longer fits is not used.
     users: Mutex<HashMap<String, (Verifier, [u8; 32])>>,
 }
 
 impl Proven {
-    /// The key, once it is made.
-    pub fn key(&self) -> Option<Arc<ServerKey>> {
-        self.key.get().cloned()
-    }
-
-    /// Give clients the key; the first one stays.
-    pub fn set_key(&self, key: ServerKey) {
-        let _ = self.key.set(Arc::new(key));
+    /// The key, which is made when a client first asks for it.
+    pub fn key(&self) -> Arc<OwnKey> {
+        Arc::clone(&self.key)
     }
 
     /// `credentials` with what is remembered of the user, unless the password has changed since.

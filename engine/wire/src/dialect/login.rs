@@ -61,14 +61,6 @@ impl Dialect {
         ]
     }
 
-    /// Do its clients seal passwords with a key of ours where there is no TLS?
-    pub fn seals_passwords(self) -> bool {
-        match self {
-            Dialect::Postgres => false,
-            Dialect::Mysql => true,
-        }
-    }
-
     /// Start logging in to a server.
     pub fn server_handshake(self, login: LoginTo) -> ServerHandshake {
         match self {
