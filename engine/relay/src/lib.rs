@@ -31,6 +31,7 @@ pub mod login;
 pub mod loss;
 pub mod open;
 pub mod pool;
+pub mod proven;
 pub mod refusal;
 pub mod report;
 pub mod route;
