@@ -41,6 +41,7 @@ pub mod session_state;
 pub mod sim;
 pub mod snapshot;
 pub mod statements;
+mod things;
 pub mod trace;
 pub mod transfer;
 pub mod upkeep;
