@@ -79,7 +79,20 @@ const BINARY: u16 = 63;
 
 /// How many columns, and each of them; they belong to no table.
 pub fn columns(out: &mut Vec<u8>, voice: &mut Voice, columns: &[(&str, ColumnType)]) {
-    voice.packet(out, |out| frame::put_number(out, columns.len() as u64));
+    let has = |flag: u64| voice.capabilities & flag != 0;
+    let is_extended = has(capability::MARIADB_EXTENDED_TYPE_INFO);
+    let (is_optional, is_cached) =
+        (has(capability::OPTIONAL_RESULTSET_METADATA), has(capability::MARIADB_CACHE_METADATA));
+    voice.packet(out, |out| {
+        // Spec: MySQL says before the count that columns follow, MariaDB behind it.
+        if is_optional {
+            out.push(1);
+        }
+        frame::put_number(out, columns.len() as u64);
+        if is_cached {
+            out.push(1);
+        }
+    });
     for (name, kind) in columns {
         let (kind, charset, length): (u8, u16, u32) = match kind {
             ColumnType::Text => (TYPE_VAR_STRING, UTF8MB4, 0xffff),
@@ -94,6 +107,9 @@ pub fn columns(out: &mut Vec<u8>, voice: &mut Voice, columns: &[(&str, ColumnTyp
             }
             frame::put_string(out, name.as_bytes());
             frame::put_string(out, b"");
+            if is_extended {
+                frame::put_string(out, b"");
+            }
             out.push(0x0c);
             out.extend_from_slice(&charset.to_le_bytes());
             out.extend_from_slice(&length.to_le_bytes());
@@ -190,7 +206,12 @@ mod tests {
 
     #[test]
     fn what_we_say_is_read_as_what_it_is() {
-        for capabilities in [0, capability::DEPRECATE_EOF] {
+        for capabilities in [
+            0,
+            capability::DEPRECATE_EOF,
+            capability::OPTIONAL_RESULTSET_METADATA,
+            capability::MARIADB_CACHE_METADATA | capability::MARIADB_EXTENDED_TYPE_INFO,
+        ] {
             let mut voice = Voice { sequence: 1, capabilities, status: status::AUTOCOMMIT };
             let mut out = Vec::new();
             columns(&mut out, &mut voice, &[("a", ColumnType::Text), ("b", ColumnType::Int8)]);
