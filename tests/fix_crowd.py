@@ -1,6 +1,6 @@
 """Crowds of clients in processes of their own, and what must hold once they have left.
 
-Knows nothing of what the clients do; that is `break/marked_clients.py`.
+Knows nothing of what the clients do; that is `break/marked_clients.py` and its like for MySQL.
 Called by the isolation and the leak test.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 from fix_maitred import Maitred
 from fix_processes import eventually
 
-PROGRAM = Path(__file__).parent / "break" / "marked_clients.py"
+PROGRAMS = Path(__file__).parent / "break"
 PROCESSES = 2
 
 
@@ -34,9 +34,11 @@ def run_clients(told: dict[str, object], clients: int) -> Counter[str]:
 
 
 def start_clients(told: dict[str, object], name: str, clients: int) -> subprocess.Popen[bytes]:
+    """One process of clients; which program they are is `program` in what they are told."""
     plan = told | {"name": name, "clients": clients}
+    program = str(told.get("program", "marked_clients.py"))
     return subprocess.Popen(
-        [sys.executable, str(PROGRAM), json.dumps(plan)], stdout=subprocess.PIPE
+        [sys.executable, str(PROGRAMS / program), json.dumps(plan)], stdout=subprocess.PIPE
     )
 
 

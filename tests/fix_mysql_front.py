@@ -85,7 +85,7 @@ def basic_mysql(port: int, **databases: dict[str, Any]) -> dict[str, Any]:
         "pool": {"mode": "transaction", "size": 5, "queue_timeout": "20s"},
         "databases": databases or {"shop": {"url": url}},
         "users": {"postgres": {"admin": True}, "app": {"password": PASSWORD}},
-        "auth": {"method": "trust"},
+        "auth": {"method": "trust", "mysql_method": "trust"},
     }
 
 

@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any, ClassVar
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -56,7 +57,7 @@ class Client:
     def __init__(self, plan: Plan, number: int, session: int) -> None:
         self.plan = plan
         self.marker = f"mark-{plan.name}-{number}-{session}-"
-        self.dice = random.Random(f"{plan.seed} {self.marker}")
+        self.dice = plan.dice(self.marker)
         self.turn = 0
         self.prepared: dict[str, str] = {}
         self.pid = 0
@@ -272,6 +273,9 @@ DEEDS = {"all": ORDERLY + UNRULY, "orderly": ORDERLY, "cancels": CANCELS}
 class Plan:
     """What this process is to do, and what it saw."""
 
+    deeds_by_name: ClassVar[dict[str, list[tuple[Any, int]]]] = DEEDS
+    client: type[Any] = Client
+
     def __init__(self, told: dict[str, object]) -> None:
         self.host = str(told["host"])
         self.port = int(str(told["port"]))
@@ -284,7 +288,7 @@ class Plan:
         self.patience_s = float(str(told.get("patience", 60)))
         self.counts: Counter[str] = Counter()
         self.wrong: list[str] = []
-        deeds = DEEDS[str(told.get("deeds", "all"))]
+        deeds = self.deeds_by_name[str(told.get("deeds", "all"))]
         self.deeds = [deed for deed, _ in deeds]
         self.weights = [weight for _, weight in deeds]
         self.opened = 0
@@ -308,9 +312,16 @@ class Plan:
             self.opened += 1
             await self.session(number, session)
 
+    def dice(self, marker: str) -> random.Random:
+        return random.Random(f"{self.seed} {marker}")
+
+    def parting(self, client: Any) -> None:
+        """How a client says goodbye."""
+        client.send(message("X"))
+
     async def session(self, number: int, session: int) -> None:
-        client = Client(self, number, session)
-        deed: Deed | None = None
+        client = self.client(self, number, session)
+        deed: Any = None
         try:
             await client.open()
             self.counts["sessions"] += 1
@@ -320,7 +331,7 @@ class Plan:
                 deed = client.dice.choices(self.deeds, self.weights)[0]
                 await asyncio.wait_for(deed(client), self.patience_s)
             if client.dice.random() < 0.5:
-                client.send(message("X"))
+                self.parting(client)
         except Gone as gone:
             if str(gone) != "on purpose":
                 self.wrong.append(f"{client.marker} lost its connection: {gone} in {deed}")

@@ -10,6 +10,9 @@ use maitred_wire::auth::scram_client::{Binding, ClientExchange};
 use maitred_wire::auth::scram_server::ServerExchange;
 use maitred_wire::digest::{digest, shape, Lexis};
 use maitred_wire::handshake::{ClientStep, Credentials, ErrandOutcome, LoginTo, Method, ServerStep};
+use maitred_wire::mysql::handshake_in::{self as mysql_in, Greeting};
+use maitred_wire::mysql::handshake_out as mysql_out;
+use maitred_wire::mysql::spec::capability;
 use maitred_wire::postgres::handshake_in::HandshakeIn;
 use maitred_wire::postgres::handshake_out::HandshakeOut;
 use maitred_wire::postgres::{frame, intent, progress, reply, spec, startup, statement};
@@ -20,13 +23,15 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
 #[allow(dead_code)]
-pub const ALL: [Target; 9] = [
+pub const ALL: [Target; 11] = [
     ("client_message", client_message),
     ("server_message", server_message),
     ("error_fields", error_fields),
     ("first_packet", first_packet),
     ("handshake_in", handshake_in),
     ("handshake_out", handshake_out),
+    ("mysql_handshake_in", mysql_handshake_in),
+    ("mysql_handshake_out", mysql_handshake_out),
     ("scram_messages", scram_messages),
     ("statement_shape", statement_shape),
     ("proxy_header", proxy_header),
@@ -212,6 +217,103 @@ pub fn handshake_out(data: &[u8]) {
         machine.take_output(&mut output);
     }
     assert!(settings <= bytes.len() / 7 && output.len() < 4096 + bytes.len());
+}
+
+/// The first byte chooses the method and how the rest is split, the second what else is offered.
+pub fn mysql_handshake_in(data: &[u8]) {
+    let [choice, more, bytes @ ..] = data else { return };
+    let methods =
+        [Method::Password, Method::MysqlNative, Method::CachingSha2, Method::Ed25519, Method::ScramSha256];
+    let method = methods[usize::from(choice % 5)];
+    let known = Credentials { plain: Some(PASSWORD.into()), ..Credentials::default() };
+    let known = (choice & 0x40 == 0).then_some(known);
+    let greeting = Greeting {
+        tls: more & 1 != 0,
+        is_local: more & 2 != 0,
+        method,
+        nonce: Some(*b"0123456789abcdefghij"),
+        ..Greeting::default()
+    };
+    let mut output = Vec::new();
+    let mut machine = if more & 4 != 0 {
+        let flags = capability::PLUGIN_AUTH | capability::SECURE_CONNECTION | capability::CONNECT_ATTRS;
+        mysql_in::HandshakeIn::for_change_user(greeting, bytes, 1, flags)
+    } else {
+        mysql_in::HandshakeIn::new(greeting)
+    };
+    let (mut is_over, mut steps) = (false, 0);
+    for part in bytes.chunks(1 + usize::from(choice >> 2 & 0x0f)) {
+        machine.feed(part);
+        loop {
+            let step = machine.next();
+            if step == ClientStep::NeedMore {
+                break;
+            }
+            steps += 1;
+            assert!(!is_over, "a step after the last: {step:?}");
+            match step {
+                ClientStep::TlsAsked => {
+                    machine.answer_tls(more & 1 != 0);
+                    machine.take_rest();
+                    machine.tls_started();
+                }
+                ClientStep::Startup(_) => machine.demand(method, known.as_ref(), &[5; 32], None),
+                // Why: the true work is slow and its result never fits here.
+                ClientStep::Errand(_) => {
+                    machine.errand_done(ErrandOutcome::Hashed { slow: [0; 32], fast: [0; 32] });
+                }
+                ClientStep::LoggedIn => panic!("logged in without the password"),
+                ClientStep::Failed(complaint) => {
+                    assert!(complaint.fatal);
+                    is_over = true;
+                }
+                ClientStep::Cancel(_) => panic!("nothing of MySQL's logins is a cancel"),
+                ClientStep::NeedMore => {}
+            }
+        }
+        machine.take_output(&mut output);
+    }
+    assert!(steps <= 4 && output.len() < 4096, "{steps} steps, {} bytes", output.len());
+    assert!(!is_over || machine.take_rest().is_empty());
+}
+
+/// The first byte chooses TLS and how the rest is split.
+pub fn mysql_handshake_out(data: &[u8]) {
+    let Some((&choice, bytes)) = data.split_first() else { return };
+    let mut machine = mysql_out::HandshakeOut::new(LoginTo {
+        user: "app".into(),
+        password: Some(PASSWORD.into()),
+        ask_tls: choice & 1 != 0,
+        tls_optional: choice & 2 != 0,
+        capabilities: if choice & 4 != 0 { capability::MARIADB | capability::DEPRECATE_EOF } else { 0 },
+        ..LoginTo::default()
+    });
+    let (mut output, mut is_over, mut settings, mut has_tls) = (Vec::new(), false, 0, false);
+    for part in bytes.chunks(1 + usize::from(choice >> 3)) {
+        machine.feed(part);
+        loop {
+            let step = machine.next();
+            if step == ServerStep::NeedMore {
+                break;
+            }
+            assert!(!is_over, "a step after the last: {step:?}");
+            match step {
+                ServerStep::StartTls => {
+                    has_tls = true;
+                    machine.tls_started();
+                }
+                ServerStep::Setting { .. } => settings += 1,
+                ServerStep::Errand(_) => panic!("there are none on this side"),
+                ServerStep::Ready | ServerStep::Refused(_) | ServerStep::Failed(_) => is_over = true,
+                ServerStep::Key(_) | ServerStep::NeedMore => {}
+            }
+            machine.take_output(&mut output);
+        }
+        machine.take_output(&mut output);
+    }
+    let is_shown = output.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes());
+    assert!(!is_shown || has_tls, "the password was sent in clear text");
+    assert!(settings <= 2 + bytes.len() / 6 && output.len() < 16 * 1024);
 }
 
 pub fn scram_messages(data: &[u8]) {

@@ -40,6 +40,19 @@ pub(crate) fn plan<'a>(dialect: Dialect, from: &'a Settings, to: &'a Settings) -
     all
 }
 
+/// Settings that no word returns to their default are returned to what a fresh session says of them.
+pub(crate) fn name_defaults<'a>(
+    dialect: Dialect,
+    changes: &mut [SettingChange<'a>],
+    fresh: Option<&'a Settings>,
+) {
+    for (name, value) in changes.iter_mut().filter(|(_, value)| value.is_none()) {
+        if dialect.lasting_settings().iter().any(|lasting| lasting.eq_ignore_ascii_case(name)) {
+            *value = fresh.and_then(|fresh| fresh.value(name));
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -133,11 +133,15 @@ pub struct Share {
 pub struct Trouble {
     /// In the database's or the system's own words.
     pub cause: String,
-    pub sqlstate: Option<[u8; 5]>,
+    /// Its SQLSTATE, and its number where it has one.
+    pub code: Option<DatabaseCode>,
     pub at: Time,
     /// Waiting will not help: wrong password, no such database.
     pub lasting: bool,
 }
+
+/// A database's own SQLSTATE and, where it has numbers, the number of an error.
+pub type DatabaseCode = ([u8; 5], Option<u16>);
 
 /// What all workers know of one pool.
 #[derive(Debug)]

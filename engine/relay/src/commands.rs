@@ -316,7 +316,9 @@ impl Relay {
     ) {
         let now = self.now;
         let server = &mut self.servers[to];
-        let changes = adjust::plan(server.dialect, from, wanted);
+        let fresh = server.shared.welcome();
+        let mut changes = adjust::plan(server.dialect, from, wanted);
+        adjust::name_defaults(server.dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
         let requests = server.dialect.write_settings(&mut server.output, &changes);
         server.adjusting += requests;
         for _ in 0..requests {

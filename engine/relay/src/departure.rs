@@ -68,7 +68,7 @@ impl Relay {
             self.lose_server(id, ServerEnd::ClientLeft);
             return;
         }
-        server.state = server::State::Cleaning { until: now.after_ms(crate::pool::CLEANING_MS) };
+        server.state = server::State::Cleaning { until: now.after_ms(crate::cleaning::CLEANING_MS) };
         // What was forwarded in the same breath as its client's last mistake is on its way, too.
         self.flush_server(id);
         let server = &self.servers[id];

@@ -58,7 +58,7 @@ impl Relay {
             return;
         };
         let server = &mut self.servers[killer];
-        server.state = State::Cleaning { until: now.after_ms(crate::pool::CLEANING_MS) };
+        server.state = State::Cleaning { until: now.after_ms(crate::cleaning::CLEANING_MS) };
         server.dialect.write_query(&mut server.output, &format!("KILL QUERY {number}"));
         server.owe(Answer::Ready(Unit::Query), false, now);
         self.flush_server(killer);

@@ -16,13 +16,14 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use maitred_wire::dialect::ServerError;
-use maitred_wire::{ClientMessage, Code, Complaint, Transaction};
+use maitred_wire::{ClientMessage, Code, Complaint};
 
 use crate::action::{Action, ClientEnd, Mail, ServerEnd};
 use crate::adjust;
 use crate::aftermath::Aftermath;
 use crate::answers::{Answer, Unit};
 use crate::budget::{PoolKey, PoolShared};
+use crate::cleaning::CLEANING_MS;
 use crate::client;
 use crate::counters::PoolCounters;
 use crate::ids::{ClientId, PoolId, ServerId, Time};
@@ -307,7 +308,9 @@ impl Relay {
         }
         let wanted = Arc::clone(&client.settings);
         let dialect = server.dialect;
-        let changes = adjust::plan(dialect, &server.settings, &wanted);
+        let fresh = server.shared.welcome();
+        let mut changes = adjust::plan(dialect, &server.settings, &wanted);
+        adjust::name_defaults(dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
         let is_due = !changes.is_empty();
         if is_due {
             let requests = dialect.write_settings(&mut server.output, &changes);
@@ -505,115 +508,6 @@ impl Relay {
         self.publish_share(at);
     }
 
-    /// Make a server clean step by step; closed if its time runs out (`tick`).
-    pub(crate) fn clean(&mut self, id: ServerId) {
-        let now = self.now;
-        let Some(server) = self.servers.get_mut(id) else { return };
-        let server::State::Cleaning { .. } = server.state else { return };
-        if server.passing > 0 || !server.input.is_empty() {
-            return;
-        }
-        if server.kills.is_some() {
-            if server.owed.is_empty() {
-                self.lose_server(id, ServerEnd::Spent);
-            }
-            return;
-        }
-        let dialect = server.dialect;
-        if server.copy == Some(maitred_wire::CopyDirection::In) && !server.copy_failed {
-            dialect.write_copy_fail(&mut server.output, "the client left");
-            server.copy_failed = true;
-            self.flush_server(id);
-            return;
-        }
-        if server.unsynced > 0 || server.skipping {
-            dialect.write_sync(&mut server.output);
-            server.unsynced = 0;
-            server.skipping = false;
-            server.owe(Answer::Ready(Unit::Sync), false, now);
-            self.flush_server(id);
-            return;
-        }
-        if server.is_cancelling {
-            return;
-        }
-        if let Some(owed) = server.owed.front() {
-            // Why: of a pipeline a cancel stops one unit; the next has begun since and wants its own.
-            if owed.shown && server.asked_at > server.cancelled_at && server.asked_at != Time::NEVER {
-                self.cancel_server(id);
-            }
-            return;
-        }
-        if server.must_reset && dialect.takes_turns() {
-            self.renew_session(id);
-            return;
-        }
-        let step = if server.transaction != Transaction::None {
-            Some("ROLLBACK".to_owned())
-        } else if server.must_reset {
-            server.must_reset = false;
-            let settings = &self.pools[server.pool.0 as usize].route.settings;
-            // Why: `reset_query` says how sessions end; what a pin left must be gone whatever it says.
-            let is_session = settings.mode == PoolMode::Session;
-            let reset = if is_session { &settings.reset_query } else { dialect.reset_text() };
-            (!reset.is_empty()).then(|| reset.to_owned())
-        } else {
-            None
-        };
-        let server = self.servers.get_mut(id).expect("held above");
-        if let Some(sql) = step {
-            dialect.write_query(&mut server.output, &sql);
-            server.statements.unnamed = None;
-            server.owe(Answer::Ready(Unit::Query), false, now);
-            self.flush_server(id);
-        } else if server.must_probe {
-            // Why: a cancel that the database delivered late hits this round trip and nobody's query.
-            server.must_probe = false;
-            dialect.write_sync(&mut server.output);
-            server.owe(Answer::Ready(Unit::Sync), false, now);
-            self.flush_server(id);
-        } else {
-            self.release(id);
-        }
-    }
-
-    /// Have a server begin a new session in the same connection.
-    fn renew_session(&mut self, id: ServerId) {
-        self.servers[id].must_reset = false;
-        self.write_renewal(id);
-        self.flush_server(id);
-    }
-
-    /// Write what makes a new session in the same connection; returns how many requests that is.
-    fn write_renewal(&mut self, id: ServerId) -> u8 {
-        let now = self.now;
-        let server = &mut self.servers[id];
-        let parameters = &self.pools[server.pool.0 as usize].route.parameters;
-        let requests = server.dialect.write_renewal(&mut server.output, parameters).unwrap_or_default();
-        for _ in 0..requests {
-            server.owe(Answer::Ready(Unit::Query), false, now);
-        }
-        server.forget_numbers();
-        let mut settings = crate::session_state::Settings::default();
-        for name in server.dialect.lasting_settings() {
-            if let Some(value) = server.settings.value(name) {
-                settings.set(name, value);
-            }
-        }
-        self.servers[id].settings = self.settings.intern(settings);
-        requests
-    }
-
-    /// Have a server begin a new session, hidden, with the settings that it has now.
-    pub(crate) fn begin_anew(&mut self, id: ServerId) {
-        let wanted = Arc::clone(&self.servers[id].settings);
-        let requests = self.write_renewal(id);
-        let there = Arc::clone(&self.servers[id].settings);
-        self.servers[id].adjusting += requests;
-        self.write_change(id, &there, &wanted);
-        self.servers[id].settings = wanted;
-    }
-
     /// Somebody needs a server here: get one from where there is one, or open one.
     pub(crate) fn want_server(&mut self, at: PoolId) {
         let pool = &self.pools[at.0 as usize];
@@ -649,7 +543,3 @@ impl Relay {
 
 /// What a client is told that must go because we do.
 pub(crate) const SHUTTING_DOWN: &str = "terminating connection: the proxy is shutting down";
-
-/// How long a server may take to become clean after its client left. Origin: PgBouncer's
-/// `cancel_wait_timeout`.
-pub(crate) const CLEANING_MS: u64 = 10_000;

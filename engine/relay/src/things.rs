@@ -136,15 +136,4 @@ impl Relay {
     fn is_shared(&self, id: ServerId) -> bool {
         self.pools[self.servers[id].pool.0 as usize].mode() != PoolMode::Session
     }
-
-    /// The number that the last row got was asked for.
-    pub(crate) fn keep_insert_id(&mut self, client: ClientId, server: ServerId, insert_id: Option<u64>) {
-        let Some(insert_id) = insert_id else { return };
-        let lease = self.servers.get(server).map(|held| (server, held.leases));
-        let Some(client) = self.clients.get_mut(client) else { return };
-        if let Some(agreed) = &mut client.agreed {
-            agreed.insert_id = insert_id;
-            agreed.insert_id_at = lease;
-        }
-    }
 }

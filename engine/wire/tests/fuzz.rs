@@ -31,8 +31,15 @@ impl Random {
 }
 
 fn seeds() -> Vec<Vec<u8>> {
-    let folders =
-        ["postgres/client", "postgres/server", "postgres/startup", "postgres/transcripts", "certificates"];
+    let folders = [
+        "postgres/client",
+        "postgres/server",
+        "postgres/startup",
+        "postgres/transcripts",
+        "mysql/greetings",
+        "mysql/responses",
+        "certificates",
+    ];
     let mut seeds: Vec<Vec<u8>> =
         folders.iter().flat_map(|folder| vector::read(folder)).map(|vector| vector.bytes).collect();
     let texts = [
@@ -49,6 +56,13 @@ fn seeds() -> Vec<Vec<u8>> {
         "\r\n\r\n\0\r\nQUIT\n!\u{11}\0\u{c}aaaabbbbccdd",
         "S",
         "N",
+        // Packets of MySQL's logins: OK, full authentication, a switch, the key, an error.
+        "\u{7}\0\0\u{2}\0\0\0\u{2}\0\0\0",
+        "\u{2}\0\0\u{2}\u{1}\u{4}",
+        "\u{2c}\0\0\u{2}\u{7f}mysql_native_password\00123456789abcdefghij\0",
+        "\u{1}\0\0\u{3}\u{2}",
+        "\u{7}\0\0\u{3}secret\0",
+        "\u{11}app\0\u{4}abcdshop\0\u{2d}\0caching_sha2_password\0",
     ];
     seeds.extend(texts.iter().map(|text| text.as_bytes().to_vec()));
     seeds

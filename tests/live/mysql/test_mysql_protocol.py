@@ -163,7 +163,7 @@ def test_change_user(client: MysqlWire, front: Front) -> None:
 
 
 def test_change_user_with_a_wrong_password(make_front: Callable[..., Front]) -> None:
-    front = make_front({"auth": {"method": "mysql_native_password"}})
+    front = make_front({"auth": {"mysql_method": "mysql_native_password"}})
     client = front.wire()
     with pytest.raises(MysqlError) as caught:
         client.change_user("app", "shop", "wrong")

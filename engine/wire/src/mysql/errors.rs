@@ -68,13 +68,11 @@ pub fn number(code: Code) -> (u16, &'static [u8; 5]) {
 
 /// Append the error packet of a complaint. Returns the sequence number that comes next.
 pub fn write(out: &mut Vec<u8>, sequence: u8, complaint: &Complaint, capabilities: u64) -> u8 {
-    let (number, state) = number(complaint.code);
-    let state = complaint.sqlstate.as_ref().unwrap_or(state);
-    write_as(out, sequence, (number, state), complaint, capabilities)
+    write_as(out, sequence, number(complaint.code), complaint, capabilities)
 }
 
-/// As `write`, with another number. Until `capabilities` are known they are none, and the packet has
-/// no SQLSTATE. Spec: "ERR_Packet".
+/// As `write`, with another number; the database's own goes before either. Until `capabilities` are known they
+/// are none, and the packet has no SQLSTATE. Spec: "ERR_Packet".
 pub fn write_as(
     out: &mut Vec<u8>,
     sequence: u8,
@@ -82,6 +80,8 @@ pub fn write_as(
     complaint: &Complaint,
     capabilities: u64,
 ) -> u8 {
+    let number = complaint.number.filter(|number| *number != 0).unwrap_or(number);
+    let state = complaint.sqlstate.as_ref().unwrap_or(state);
     frame::packet(out, sequence, |out| {
         out.push(answer::ERR);
         out.extend_from_slice(&number.to_le_bytes());
@@ -164,11 +164,12 @@ mod tests {
     fn state_of_the_database_wins_and_texts_are_bounded() {
         let complaint = Complaint {
             sqlstate: Some(*b"28000"),
+            number: Some(1045),
             ..Complaint::error(Code::ServerUnreachable, "é".repeat(400) + "\0")
         };
         let mut out = Vec::new();
         write(&mut out, 1, &complaint, capability::PROTOCOL_41);
         let fields = read(&out[4..]);
-        assert_eq!((fields.number, &fields.state, fields.message.len()), (2003, b"28000", 510));
+        assert_eq!((fields.number, &fields.state, fields.message.len()), (1045, b"28000", 510));
     }
 }

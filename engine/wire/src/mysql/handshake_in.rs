@@ -508,9 +508,8 @@ impl HandshakeIn {
         self.fail_as(number, complaint);
     }
 
-    fn fail_as(&mut self, (number, state): (u16, &[u8; 5]), mut complaint: Complaint) {
+    fn fail_as(&mut self, number: (u16, &[u8; 5]), mut complaint: Complaint) {
         complaint.fatal = true;
-        let state = complaint.sqlstate.unwrap_or(*state);
         let is_unseen = self.sequence == 1 && !self.output.is_empty() && self.capabilities == 0;
         let (sequence, capabilities) = if is_unseen {
             // Why: in the place of a greeting that has not been sent; nobody has to log in to hear it.
@@ -522,8 +521,7 @@ impl HandshakeIn {
         } else {
             (self.sequence, self.capabilities)
         };
-        self.sequence =
-            errors::write_as(&mut self.output, sequence, (number, &state), &complaint, capabilities);
+        self.sequence = errors::write_as(&mut self.output, sequence, number, &complaint, capabilities);
         self.input = Vec::new();
         self.report(ClientStep::Failed(complaint));
     }

@@ -77,8 +77,21 @@ pub const UNDONE: Traces = BY_NAME
 /// Does `text` itself show why a server would say that the state of its session changed?
 pub fn explains_change(text: &[u8]) -> bool {
     const VERBS: [&[u8]; 15] = [
-        b"set", b"use", b"create", b"drop", b"alter", b"prepare", b"deallocate", b"begin", b"start", b"commit",
-        b"rollback", b"lock", b"unlock", b"flush", b"xa",
+        b"set",
+        b"use",
+        b"create",
+        b"drop",
+        b"alter",
+        b"prepare",
+        b"deallocate",
+        b"begin",
+        b"start",
+        b"commit",
+        b"rollback",
+        b"lock",
+        b"unlock",
+        b"flush",
+        b"xa",
     ];
     let mut words = Words::usual(text);
     let mut begins = true;

@@ -157,8 +157,8 @@ pub fn write(out: &mut Vec<u8>, command: u8, body: &[u8]) {
     });
 }
 
-/// Have a server begin a new session in the same connection, and tell what changes in it. Returns how many
-/// requests that is.
+/// Have a server begin a new session in the same connection, with the settings in `parameters`, and tell what
+/// changes in it. Returns how many requests that is.
 ///
 /// Spec: "COM_RESET_CONNECTION"; the schema stays, and all else is as at a login.
 pub fn write_renewal(out: &mut Vec<u8>, parameters: &[(String, String)]) -> u8 {
