@@ -305,6 +305,8 @@ impl Relay {
     /// May the lease of a free server end? Asks the server, if only it knows.
     pub(crate) fn standing(&mut self, id: ServerId) -> Standing {
         let now = self.now;
+        self.doubt_routine(id);
+        let is_wanted = self.is_wanted(id);
         let server = &self.servers[id];
         let Some(trace) = &server.trace else { return Standing::Clean };
         if trace.pending.is_empty() {
@@ -336,7 +338,7 @@ impl Relay {
             kept.add(Traces::PREPARED);
         }
         question.traces.add(effects.ends.and(kept));
-        question.traces = question.traces.and(dialect.provable());
+        question.traces = question.traces.and(dialect.provable()).without(trace.spared(&effects, is_wanted));
         if question.traces.has(dialect.kinds_by_name().with(Traces::ROUTINE)) {
             question.lock_names = trace.held.names(Traces::LOCKS).map(Box::from).collect();
         }
@@ -371,13 +373,14 @@ impl Relay {
             let lifted = limits.filter(|limit| is_everywhere(limit) || may_be_set(limit)).collect();
             question.lifted = lifted;
         }
-        let lasting = trace.lasting(effects.begins, dialect);
+        let lasting = trace.lasting(effects.begins, question.traces, dialect);
         if trace.pins.is_empty() && !lasting.is_empty() {
             trace.since = now;
         }
         let new = lasting.without(trace.pins);
         trace.pins = trace.pins.without(dialect.kinds_by_name().without(dialect.provable()));
         trace.pins.add(lasting);
+        self.pools[server.pool.0 as usize].may_reclaim |= lasting.has(Traces::ROUTINE);
         if effects.blinds {
             dialect.write_tracking(&mut server.output);
             server.adjusting += 1;
@@ -505,6 +508,7 @@ impl Relay {
                 }
                 Finding::Name(name) => trace.pending.settings.set.push(name.into()),
                 Finding::Released => is_released = true,
+                Finding::Made(kind, count) => trace.held.note_made(kind, count),
                 Finding::Setting(name, value) if name == "last_insert_id" && dialect.takes_turns() => {
                     insert_id = value.and_then(|value| value.parse().ok());
                 }
