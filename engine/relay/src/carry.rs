@@ -59,8 +59,8 @@ impl Relay {
         let lease = self.servers.get(server).map(|held| (server, held.leases));
         let Some(client) = self.clients.get_mut(client) else { return };
         if let Some(agreed) = &mut client.agreed {
-            agreed.insert_id = insert_id;
-            agreed.insert_id_at = lease;
+            agreed.left.insert_id = insert_id;
+            agreed.left.insert_id_at = lease;
         }
     }
 }

@@ -27,6 +27,7 @@ pub mod heal;
 pub mod hub;
 pub mod ids;
 pub mod kill;
+mod leftovers;
 pub mod listeners;
 pub mod login;
 pub mod loss;

@@ -403,6 +403,7 @@ impl Relay {
     /// A lease goes on beyond a transaction.
     fn go_on(&mut self, id: ServerId, client: ClientId) {
         if self.adjust(id, client) {
+            self.disturb(Some(client));
             self.flush_server(id);
         }
         if self.clients.get(client).is_some_and(|client| client.has_input()) {

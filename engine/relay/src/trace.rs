@@ -51,13 +51,15 @@ pub struct Trace {
     pub text: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Asked {
     effects: Effects,
     question: Question,
     findings: Vec<Finding>,
     /// It was told to stop to listen, and asked nothing.
     is_stop: bool,
+    /// It was asked what went wrong, and tells it in these rows.
+    messages: Option<Vec<Box<[u8]>>>,
     is_damaged: bool,
     /// It was cancelled instead of something of the client's: to be asked again.
     is_void: bool,
@@ -84,6 +86,11 @@ pub(crate) enum Standing {
 }
 
 impl Trace {
+    /// May its lease end, or something hidden be asked, as far as is known?
+    fn may_end(&self) -> bool {
+        self.pins.is_empty() || !self.pending.is_empty()
+    }
+
     /// What sequences gave is gone; `is_last`: nothing that asks for it stands behind.
     pub(crate) fn forget_sequences(&mut self, is_last: bool) {
         self.pins = self.pins.without(Traces::SEQUENCES);
@@ -188,6 +195,10 @@ impl Server {
     pub(crate) fn note_finding(&mut self, row: Option<&[u8]>) {
         let dialect = self.dialect;
         let Some(asked) = self.trace.as_mut().and_then(|trace| trace.asked.as_mut()) else { return };
+        if let Some(messages) = &mut asked.messages {
+            messages.extend(row.map(|row| dialect.message_of(row)));
+            return;
+        }
         match row.and_then(|row| dialect.finding_of(row)) {
             Some(finding) => asked.findings.push(finding),
             None => asked.is_damaged = true,
@@ -306,6 +317,9 @@ impl Relay {
     pub(crate) fn standing(&mut self, id: ServerId) -> Standing {
         let now = self.now;
         self.doubt_routine(id);
+        if self.must_tell(id) && self.servers[id].trace.as_ref().is_none_or(|trace| trace.may_end()) {
+            return self.ask_what_went_wrong(id);
+        }
         let is_wanted = self.is_wanted(id);
         let server = &self.servers[id];
         let Some(trace) = &server.trace else { return Standing::Clean };
@@ -387,14 +401,7 @@ impl Relay {
             server.owe(Answer::Ready(Unit::Query), false, now);
         }
         let trace = server.trace.as_mut().expect("looked at above");
-        trace.asked = Some(Asked {
-            effects,
-            question,
-            findings: Vec::new(),
-            is_stop: false,
-            is_damaged: false,
-            is_void: false,
-        });
+        trace.asked = Some(Asked { effects, question, ..Asked::default() });
         let asked = trace.asked.as_ref().expect("just set");
         if asked.question.is_empty() {
             // Only what needs no asking, own settings to be brought back among it.
@@ -406,7 +413,19 @@ impl Relay {
         dialect.write_probe(&mut server.output, &asked.question);
         server.statements.unnamed = None;
         server.owe(Answer::Ready(Unit::Query), false, now);
+        self.disturb(self.servers[id].client());
         self.count_pins(new);
+        self.flush_server(id);
+        Standing::Asked
+    }
+
+    /// What went wrong in the last statement is told before the server is anybody else's.
+    fn ask_what_went_wrong(&mut self, id: ServerId) -> Standing {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        server.dialect.write_show(&mut server.output);
+        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.trace_mut(now).asked = Some(Asked { messages: Some(Vec::new()), ..Asked::default() });
         self.flush_server(id);
         Standing::Asked
     }
@@ -419,14 +438,7 @@ impl Relay {
         server.dialect.write_query(&mut server.output, server.dialect.stop_listening_text());
         server.statements.unnamed = None;
         server.owe(Answer::Ready(Unit::Query), false, now);
-        server.trace_mut(now).asked = Some(Asked {
-            effects: Effects::default(),
-            question: Question::default(),
-            findings: Vec::new(),
-            is_stop: true,
-            is_damaged: false,
-            is_void: false,
-        });
+        server.trace_mut(now).asked = Some(Asked { is_stop: true, ..Asked::default() });
         if let Some(client) = client {
             self.note_stopping(client);
         }
@@ -452,6 +464,7 @@ impl Relay {
     pub(crate) fn note_answered(&mut self, id: ServerId, client: Option<ClientId>) {
         let now = self.now;
         let server = &mut self.servers[id];
+        let dialect = server.dialect;
         let Some(trace) = &mut server.trace else { return };
         let Some(asked) = trace.asked.take() else { return };
         if asked.is_stop {
@@ -459,6 +472,10 @@ impl Relay {
                 let trace = self.servers[id].trace_mut(now);
                 trace.pins = trace.pins.without(Traces::LISTENS);
             }
+            return;
+        }
+        if let Some(messages) = asked.messages {
+            self.keep_messages(client, dialect, messages);
             return;
         }
         if asked.is_void {
