@@ -247,7 +247,7 @@ impl Relay {
 
     fn open_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Want { pool, from } => self.spare_server(&pool, from),
+            Mail::Want { pool, from, flags } => self.spare_server(&pool, from, flags),
             Mail::Parcel(server) => drop(self.accept_parcel(self.now, *server)),
             Mail::Nudge { pool } => {
                 if let Some(at) = self.pool_index.get(&pool.key).copied() {

@@ -72,7 +72,7 @@ impl Traces {
         (Self::INSERT_ID, "insert id"),
         (Self::CLOCK, "timestamp"),
         (Self::ROUTINE, "routine"),
-        (Self::ROLE, "role"),
+        (Self::ROLE, "set role"),
     ];
 
     /// Kinds that no other client can meet: they matter only to the one who has them.
