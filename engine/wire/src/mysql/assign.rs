@@ -12,7 +12,7 @@ use crate::effects::{Thing, Traces};
 
 /// Variables that a session does not keep from one statement to the next, or that stand for another: what the tracker
 /// says of them is nobody's setting.
-pub const PASSING: [&str; 18] = [
+pub const PASSING: [&str; 25] = [
     "statement_id",
     "timestamp",
     "insert_id",
@@ -31,6 +31,14 @@ pub const PASSING: [&str; 18] = [
     "character_set_database",
     "collation_database",
     "skip_replication",
+    // Spec: read-only ones of MariaDB, which its tracker tells of with the rest.
+    "last_gtid",
+    "in_transaction",
+    "error_count",
+    "warning_count",
+    "proxy_user",
+    "external_user",
+    "wsrep_gtid_seq_no",
 ];
 
 /// Those that say what the tracker tells.
