@@ -55,6 +55,8 @@ pub struct Frontend {
     pub number: u32,
     /// Numbers of the statements that it has prepared, and how many parameters each has.
     pub statements: Vec<(u32, u16)>,
+    /// What it sends as soon as it is logged in.
+    pub first_words: Vec<u8>,
     /// Bytes that it sends when it is asked for a file.
     pub file: Vec<u8>,
     packets: Packets,
@@ -104,6 +106,7 @@ impl Frontend {
             response: Response { capabilities, collation: 45, user, database },
             number: 0,
             statements: Vec::new(),
+            first_words: Vec::new(),
             file: Vec::new(),
             packets: Packets::default(),
             sequence: 0,
@@ -152,6 +155,11 @@ impl Frontend {
     pub fn feed(&mut self, bytes: &[u8], replies: &mut Vec<Reply>) -> Vec<u8> {
         self.packets.feed(bytes);
         while let Some(payload) = self.packets.next(&mut self.sequence, "a client") {
+            // What stands in the place of the next answer: the connection ends with it.
+            let is_farewell = self.asked.is_empty() && payload.first() == Some(&0xff);
+            if is_farewell {
+                self.asked.push_back(Asked::Login);
+            }
             let asked = *self.asked.front().unwrap_or_else(|| panic!("an answer to nothing: {payload:?}"));
             self.read(asked, &payload, replies);
         }
@@ -189,6 +197,9 @@ impl Frontend {
                 assert_eq!(first, Some(0), "the end of a login");
                 replies.push(Reply::LoggedIn);
                 self.ok(payload, replies);
+                let words = std::mem::take(&mut self.first_words);
+                self.note_sent(&words);
+                self.to_send.extend_from_slice(&words);
             }
             (_, Asked::Line) => {
                 replies.push(Reply::Row(String::from_utf8_lossy(payload).into_owned()));
@@ -335,8 +346,12 @@ impl Frontend {
             let length = take_number(&mut rest) as usize;
             let mut changes = take_bytes(&mut rest, length);
             while !changes.is_empty() {
-                if let Change::Variable(name, value) = Change::read(&mut changes) {
-                    replies.push(Reply::Setting(name, value));
+                match Change::read(&mut changes) {
+                    // MySQL says it behind every statement.
+                    Change::Variable(name, _) if name == "statement_id" => {}
+                    Change::Variable(name, value) => replies.push(Reply::Setting(name, value)),
+                    Change::Schema(name) => replies.push(Reply::Setting("schema".into(), name)),
+                    _ => {}
                 }
             }
         }
