@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sidebyside import bulk, load, logins, machine, memory, state, workers
+from sidebyside import bulk, load, logins, machine, memory, mysql, ratio, state, workers
 from sidebyside.measure import Plan, say
 from sidebyside.pgbench import Pgbench
 from sidebyside.plot import plot
@@ -63,6 +63,11 @@ MEASURES: dict[str, Callable[[Plan], list[Row]]] = {
     "workers": workers.measure,
     "epoll": load.measure_epoll,
     "state": state.measure,
+    "mysql": mysql.measure,
+    "mysql-epoll": mysql.measure_epoll,
+    "mysql-memory": mysql.measure_memory,
+    "mysql-logins": mysql.measure_logins,
+    "mysql-ratio": ratio.measure,
 }
 
 

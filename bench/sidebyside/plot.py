@@ -13,7 +13,12 @@ from statistics import median
 
 from .table import Row, figure
 
-COLOURS = {"maitred": "#2a6f97", "maitred-epoll": "#61a5c2", "pgbouncer": "#c9793b"}
+COLOURS = {
+    "maitred": "#2a6f97",
+    "maitred-epoll": "#61a5c2",
+    "pgbouncer": "#c9793b",
+    "proxysql": "#c9793b",
+}
 OTHER = ("#8d99ae", "#5c677d")
 
 

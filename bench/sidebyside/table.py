@@ -103,7 +103,7 @@ def _ratio(row: Row) -> str:
 
 def markdown(rows: Sequence[Row]) -> str:
     """The table for people: median (lowest..highest) of the rounds."""
-    head = ["measure", "unit", "maitred", "PgBouncer", "direct", "ratio", "bar", "ok?"]
+    head = ["measure", "unit", "maitred", "PgBouncer, ProxySQL", "direct", "ratio", "bar", "ok?"]
     lines = [head]
     for row in rows:
         bar = "-"

@@ -41,6 +41,7 @@ class Setup:
     database_port: int | None = None
     # Server connections of the pool.
     pool: int = POOL
+    database: str = DATABASE
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,7 @@ class Site:
         ]
         lines = [
             "[databases]",
-            f"{DATABASE} = host=127.0.0.1 port={setup.database_port or self.postgres.port}"
+            f"{setup.database} = host=127.0.0.1 port={setup.database_port or self.postgres.port}"
             f" user={ROLE}",
             "[pgbouncer]",
             "listen_addr = 127.0.0.1",
@@ -143,9 +144,9 @@ class Site:
             "[pool]",
             'mode = "transaction"',
             f"size = {setup.pool}",
-            f"[databases.{DATABASE}]",
+            f"[databases.{setup.database}]",
             f'url = "postgres://{ROLE}@127.0.0.1:{setup.database_port or self.postgres.port}'
-            f'/{DATABASE}"',
+            f'/{setup.database}"',
             "[auth]",
             f'method = "{_method(setup)}"',
             *(f'[users.{role}]\npassword = "{secret}"' for role, secret in self.secrets.items()),

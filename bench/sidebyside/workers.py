@@ -21,15 +21,14 @@ from .table import Row
 from .targets import DATABASE, Setup, Target
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = "stub_postgres"
 CLIENTS = 32
 DEPTH = 100
 # Cores that two workers, the stub and the clients need to be out of each other's way.
 ROOMY = 5
 
 
-def stub_program() -> Path:
-    """Build the stub server of the engine's examples.
+def stub_program(example: str = "stub_postgres") -> Path:
+    """Build a stub server of the engine's examples.
 
     Raises:
         BenchError: cargo is missing or the build failed.
@@ -43,7 +42,7 @@ def stub_program() -> Path:
         "--release",
         "--quiet",
         "--example",
-        EXAMPLE,
+        example,
         "-p",
         "maitred-reactor",
     ]
@@ -51,7 +50,7 @@ def stub_program() -> Path:
     if done.returncode != 0:
         raise BenchError(f"the stub server could not be built: {done.stderr[-600:]}")
     folder = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "engine" / "target"))
-    return folder / "release" / "examples" / EXAMPLE
+    return folder / "release" / "examples" / example
 
 
 def measure(plan: Plan) -> list[Row]:

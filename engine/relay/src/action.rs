@@ -82,6 +82,8 @@ pub enum Mail {
     Want {
         pool: Arc<PoolShared>,
         from: WorkerId,
+        /// What it must have agreed on.
+        flags: u64,
     },
     /// A server changes worker; its socket travels beside it.
     Parcel(Box<Server>),

@@ -126,6 +126,8 @@ pub struct Share {
     pub waiting: AtomicU32,
     /// Arrival of its oldest waiter; `Time::NEVER` when nobody waits.
     pub oldest_wait: AtomicU64,
+    /// What it has agreed on, which its server must have, too.
+    pub oldest_flags: AtomicU64,
 }
 
 /// Why a pool has no server, last time it tried.
@@ -186,6 +188,7 @@ impl PoolShared {
                     idle: AtomicU32::new(0),
                     waiting: AtomicU32::new(0),
                     oldest_wait: AtomicU64::new(u64::MAX),
+                    oldest_flags: AtomicU64::new(0),
                 })
                 .collect(),
             opening: AtomicBool::new(false),
@@ -311,6 +314,11 @@ impl PoolShared {
             .map(|(worker, share)| (WorkerId(worker as u16), Time(share.oldest_wait.load(Ordering::Acquire))))
             .filter(|(_, since)| *since != Time::NEVER)
             .min_by_key(|(_, since)| *since)
+    }
+
+    /// What the oldest waiter of a worker has agreed on.
+    pub fn flags_wanted(&self, worker: WorkerId) -> u64 {
+        self.shares[usize::from(worker.0)].oldest_flags.load(Ordering::Acquire)
     }
 
     /// How many wait on workers other than `except`.

@@ -2,6 +2,8 @@
 //!
 //! Lends nothing. Called by `pool` when a lease is over, by `server` as the answers come, by `departure`.
 
+use std::sync::Arc;
+
 use maitred_wire::Transaction;
 
 use crate::action::ServerEnd;
@@ -98,12 +100,17 @@ impl Relay {
 
     /// Have a server begin a new session in the same connection.
     fn renew_session(&mut self, id: ServerId) {
+        self.servers[id].must_reset = false;
+        self.write_renewal(id);
+        self.flush_server(id);
+    }
+
+    /// Write what makes a new session in the same connection; returns how many requests that is.
+    fn write_renewal(&mut self, id: ServerId) -> u8 {
         let now = self.now;
         let server = &mut self.servers[id];
-        server.must_reset = false;
-        let route = &self.pools[server.pool.0 as usize].route;
-        let requests =
-            server.dialect.write_renewal(&mut server.output, &route.parameters).unwrap_or_default();
+        let parameters = &self.pools[server.pool.0 as usize].route.parameters;
+        let requests = server.dialect.write_renewal(&mut server.output, parameters).unwrap_or_default();
         for _ in 0..requests {
             server.owe(Answer::Ready(Unit::Query), false, now);
         }
@@ -115,6 +122,16 @@ impl Relay {
             }
         }
         self.servers[id].settings = self.settings.intern(settings);
-        self.flush_server(id);
+        requests
+    }
+
+    /// Have a server begin a new session, hidden, with the settings that it has now.
+    pub(crate) fn begin_anew(&mut self, id: ServerId) {
+        let wanted = Arc::clone(&self.servers[id].settings);
+        let requests = self.write_renewal(id);
+        let there = Arc::clone(&self.servers[id].settings);
+        self.servers[id].adjusting += requests;
+        self.write_change(id, &there, &wanted);
+        self.servers[id].settings = wanted;
     }
 }

@@ -6,8 +6,7 @@
 
 use std::sync::Arc;
 
-use maitred_wire::dialect::{Change, Run};
-use maitred_wire::effects::Effects;
+use maitred_wire::dialect::Run;
 use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Reply, Target};
 
 use crate::adjust;
@@ -67,6 +66,7 @@ impl Relay {
                 self.forward_numbered(id, to, message, here)
             }
             Intent::Command(reply) => {
+                self.servers[to].explains_change = true;
                 self.servers[to].owe(Answer::Ready(Unit::Reply(reply)), true, now);
                 Ok(self.pass_command(id, to, message, here))
             }
@@ -122,14 +122,20 @@ impl Relay {
         let now = self.now;
         let dialect = self.clients[id].dialect;
         let text = dialect.query_text(here);
-        let judged = dialect.effects_of(text);
+        let mut judged = dialect.effects_of(text);
+        if judged.as_ref().is_some_and(|effects| effects.settings.unnamed) {
+            if let Some(known) = self.effects_of_executed(id, to, text) {
+                judged = known;
+            }
+        }
+        self.begin_statement(to, text);
         let mut suspected = Ok(());
         if let Some(effects) = self.judged_here(to, judged.as_deref(), text) {
             suspected = self.suspect(to, &effects, text);
         }
         if suspected.is_ok() && !Self::is_whole(message, here) {
             // Whatever stands in the part that is not here yet.
-            suspected = self.suspect(to, &Effects::anything(), text);
+            suspected = self.suspect(to, &dialect.effects_of_rest(), text);
         }
         if let Err(complaint) = suspected {
             return Ok(self.fail_command(id, &complaint, message, here));
@@ -227,6 +233,7 @@ impl Relay {
             self.clients[id].needs_bytes = message.total;
             return Ok(Step::Wait);
         };
+        self.begin_statement(to, &statement.definition);
         if let Some(effects) = self.judged_here(to, statement.effects.as_deref(), &statement.definition) {
             if let Err(complaint) = self.suspect(to, &effects, &statement.definition) {
                 return Ok(self.fail_command(id, &complaint, message, here));
@@ -301,7 +308,7 @@ impl Relay {
     }
 
     /// Write, unseen, what leads from settings to others.
-    fn write_change(
+    pub(crate) fn write_change(
         &mut self,
         to: ServerId,
         from: &crate::session_state::Settings,
@@ -693,23 +700,6 @@ impl Relay {
         }
         self.say(client, |out| dialect.say_outcome(out, here, &outcome));
         Ok(false)
-    }
-
-    /// A server tells what changed in its session.
-    fn note_changes(&mut self, id: ServerId, client: Option<ClientId>, changed: &[u8]) -> Result<(), Fault> {
-        let dialect = self.servers[id].dialect;
-        for change in dialect.changes_of(changed) {
-            match change? {
-                Change::Setting(name, value) => {
-                    self.note_setting(id, client, name, value);
-                }
-                Change::Schema(name) => {
-                    self.note_setting(id, client, b"schema", name);
-                }
-                Change::Unnamed | Change::Other => {}
-            }
-        }
-        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use maitred_wire::effects::{Effects, Traces};
+use maitred_wire::effects::Effects;
 use maitred_wire::{ClientMessage, Dialect, Intent, Transaction};
 
 use crate::answers::{Answer, Unit};
@@ -150,10 +150,7 @@ impl Relay {
             None if self.servers[to].may_have_prepared() => return None,
             None => {
                 let carried = self.clients[id].settings.value(&dialect.name_among_settings(&name))?;
-                let mut effects =
-                    dialect.effects_of(carried.as_bytes()).map(|made| *made).unwrap_or_default();
-                effects.begins = effects.begins.without(Traces::PREPARED);
-                effects
+                dialect.effects_of_prepared(carried.as_bytes())
             }
         };
         if let Some(rest) = dialect.effects_of(&text[place.end..]) {

@@ -41,6 +41,7 @@ pub mod session_state;
 pub mod sim;
 pub mod snapshot;
 pub mod statements;
+mod things;
 pub mod trace;
 pub mod transfer;
 pub mod upkeep;
@@ -244,7 +245,7 @@ impl Relay {
 
     fn open_mail(&mut self, mail: Mail) {
         match mail {
-            Mail::Want { pool, from } => self.spare_server(&pool, from),
+            Mail::Want { pool, from, flags } => self.spare_server(&pool, from, flags),
             Mail::Parcel(server) => drop(self.accept_parcel(self.now, *server)),
             Mail::Nudge { pool } => {
                 if let Some(at) = self.pool_index.get(&pool.key).copied() {

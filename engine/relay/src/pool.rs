@@ -260,15 +260,17 @@ impl Relay {
         if self.shared.workers == 1 {
             return;
         }
-        let oldest = if self.pools[at.0 as usize].waiting == 0 {
-            Time::NEVER
+        let (oldest, flags) = if self.pools[at.0 as usize].waiting == 0 {
+            (Time::NEVER, 0)
         } else {
-            self.next_waiter(at).map_or(Time::NEVER, |(_, since)| since)
+            let waiter = self.next_waiter(at);
+            waiter.map_or((Time::NEVER, 0), |(id, since)| (since, self.clients[id].flags()))
         };
         let pool = &self.pools[at.0 as usize];
         let share = pool.shared.share(self.worker);
         share.idle.store(pool.idle.len() as u32, Ordering::Release);
         share.waiting.store(pool.waiting, Ordering::Release);
+        share.oldest_flags.store(flags, Ordering::Release);
         share.oldest_wait.store(oldest.0, Ordering::Release);
     }
 
@@ -435,22 +437,28 @@ impl Relay {
         let at = self.servers[id].pool;
         let is_paused = self.pools[at.0 as usize].is_paused();
         let own = if is_paused { None } else { self.next_waiter(at) };
+        if self.shared.workers > 1 && !is_paused {
+            let shared = Arc::clone(&self.pools[at.0 as usize].shared);
+            if let Some((to, since)) = shared.longest_waiting(self.worker) {
+                let is_older = own.is_none_or(|(_, own_since)| since + FAIRNESS_GRAIN_US < own_since);
+                let is_misfit = shared.flags_wanted(to) != self.servers[id].flags;
+                if is_older && is_misfit && self.now >= since.after_ms(MISFIT_MS) {
+                    self.lose_server(id, ServerEnd::Evicted);
+                    self.nudge_others(at);
+                    return;
+                }
+                if is_older && !is_misfit {
+                    self.servers[id].state = server::State::Moving(to);
+                    self.actions.push(Action::MoveServer { server: id, to });
+                    return;
+                }
+            }
+        }
         if let Some((oldest, since)) = own {
             let flags = self.servers[id].flags;
             if self.clients[oldest].flags() != flags {
                 self.give_to_other(id, at, flags, since);
                 return;
-            }
-        }
-        if self.shared.workers > 1 && !is_paused {
-            let shared = Arc::clone(&self.pools[at.0 as usize].shared);
-            if let Some((to, since)) = shared.longest_waiting(self.worker) {
-                let is_older = own.is_none_or(|(_, own_since)| since + FAIRNESS_GRAIN_US < own_since);
-                if is_older {
-                    self.servers[id].state = server::State::Moving(to);
-                    self.actions.push(Action::MoveServer { server: id, to });
-                    return;
-                }
             }
         }
         match own {
@@ -516,10 +524,13 @@ impl Relay {
         }
         if pool.waiting > 0 && self.shared.workers > 1 {
             if let Some(to) = pool.shared.somewhere_idle(self.worker) {
-                let mail = Mail::Want { pool: Arc::clone(&pool.shared), from: self.worker };
+                let (pool, from) = (Arc::clone(&pool.shared), self.worker);
+                let flags = self.wanted_flags(at);
+                let mail = Mail::Want { pool, from, flags };
                 self.actions.push(Action::Mail { to, mail });
             }
         }
+        let pool = &self.pools[at.0 as usize];
         let is_welcome_wanted = !pool.welcome_waiters.is_empty() && pool.shared.welcome().is_none();
         if pool.waiting > 0 || is_welcome_wanted {
             self.open_server(at);
@@ -527,16 +538,28 @@ impl Relay {
     }
 
     /// Another worker's client waits for a server that we may have idle.
-    pub(crate) fn spare_server(&mut self, shared: &Arc<PoolShared>, to: crate::ids::WorkerId) {
+    pub(crate) fn spare_server(&mut self, shared: &Arc<PoolShared>, to: crate::ids::WorkerId, flags: u64) {
         let Some(at) = self.pool_index.get(&shared.key).copied() else { return };
         let pool = &mut self.pools[at.0 as usize];
         if pool.waiting > 0 || pool.is_paused() {
             return;
         }
-        if let Some(id) = pool.idle.pop() {
-            self.publish_share(at);
-            self.servers[id].state = server::State::Moving(to);
-            self.actions.push(Action::MoveServer { server: id, to });
+        let fitting = pool.idle.iter().rposition(|id| self.servers[*id].flags == flags);
+        match fitting {
+            Some(place) => {
+                let id = pool.idle.remove(place);
+                self.publish_share(at);
+                self.servers[id].state = server::State::Moving(to);
+                self.actions.push(Action::MoveServer { server: id, to });
+            }
+            None if !shared.servers.has_place(0) => {
+                // None here has agreed on that: one gives its place.
+                if let Some(id) = pool.idle.first().copied() {
+                    self.lose_server(id, ServerEnd::Evicted);
+                    self.actions.push(Action::Mail { to, mail: Mail::Nudge { pool: Arc::clone(shared) } });
+                }
+            }
+            None => {}
         }
     }
 }

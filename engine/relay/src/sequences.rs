@@ -118,6 +118,10 @@ impl Relay {
         let now = self.now;
         let server = &mut self.servers[id];
         server.has_own_sequences = true;
+        if server.dialect.takes_turns() {
+            // Why all: nothing makes it forget these alone.
+            return self.begin_anew(id);
+        }
         server.dialect.write_query(&mut server.output, server.dialect.sequences_reset_text());
         server.adjusting += 1;
         server.owe(Answer::Ready(Unit::Query), false, now);

@@ -168,6 +168,8 @@ pub struct Server {
     pub held: Vec<(StatementKey, Held)>,
     /// The statement under way that has a cursor.
     pub running: Option<StatementKey>,
+    /// The statement under way shows by itself why the server would say that its session's state changed.
+    pub explains_change: bool,
     /// It was opened to stop what this one runs.
     pub kills: Option<ServerId>,
 }

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use maitred_wire::effects::{Effects, Finding, Question, Traces};
+use maitred_wire::effects::{Effects, Finding, Question, Things, Traces};
 use maitred_wire::{Code, Complaint, Dialect};
 
 use crate::action::ServerEnd;
@@ -27,6 +27,10 @@ use crate::session_state::Settings;
 use crate::snapshot::{ListenMode, Pinning, PoolMode, SequenceScope};
 use crate::Relay;
 
+/// Why a server goes whose client had a routine take a lock.
+const UNSEEN_LOCK: &str = "a routine took a named lock, which was not seen and is released now; \
+    name the routine in pool.stateful_functions, with \"advisory lock\"";
+
 /// How much of the statement that pinned is kept for operators.
 const TEXT_KEPT: usize = 1024;
 
@@ -34,12 +38,14 @@ const TEXT_KEPT: usize = 1024;
 #[derive(Debug)]
 pub struct Trace {
     /// Suspected since the last answer.
-    pending: Effects,
+    pub(crate) pending: Effects,
     asked: Option<Asked>,
     /// A statement failed since the last answer: what was named may be as it was, by whomever that was set.
     has_failed: bool,
     /// Proven to be there, or not to be disproven.
     pub pins: Traces,
+    /// What is there by name, where kinds come and go so.
+    pub held: Things,
     pub since: Time,
     /// Beginning of the last statement with effects.
     pub text: Vec<u8>,
@@ -59,7 +65,8 @@ struct Asked {
 
 /// Does the server say by itself when this setting changes? Then it is known already.
 fn is_reported(dialect: Dialect, fresh: Option<&Welcome>, name: &str) -> bool {
-    !dialect.is_identity(name) && fresh.is_some_and(|fresh| fresh.settings.value(name).is_some())
+    !dialect.is_identity(name)
+        && (dialect.is_tracked(name) || fresh.is_some_and(|fresh| fresh.settings.value(name).is_some()))
 }
 
 /// Does the server leave it out when it lists what a session has set?
@@ -117,6 +124,7 @@ impl Server {
                 asked: None,
                 has_failed: false,
                 pins: Traces::NONE,
+                held: Things::default(),
                 since: now,
                 text: Vec::new(),
             })
@@ -163,7 +171,7 @@ impl Server {
     /// All that can be undone in the session was, by its client's wish.
     pub(crate) fn note_discarded(&mut self) {
         if let Some(trace) = &mut self.trace {
-            trace.pins = trace.pins.without(Traces::UNDONE);
+            trace.pins = trace.pins.without(self.dialect.undone());
             // What was set before has gone with the rest, and what its client began with is due again.
             trace.pending.settings.reset_all |= !trace.pending.settings.is_empty();
         }
@@ -321,15 +329,20 @@ impl Relay {
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         let is_hidden = |name: &str| is_hidden(dialect, name);
         let may_be_refused = std::mem::take(&mut trace.has_failed);
+        trace.held.note(&effects.things, may_be_refused);
         let mut question = Question { traces: effects.begins, may_be_refused, ..Question::default() };
         let mut kept = trace.pins;
         if server.settings.iter().any(|(name, _)| is_statement(name)) {
             kept.add(Traces::PREPARED);
         }
         question.traces.add(effects.ends.and(kept));
-        question.traces = question.traces.and(Traces::PROVABLE);
+        question.traces = question.traces.and(dialect.provable());
+        if question.traces.has(dialect.kinds_by_name().with(Traces::ROUTINE)) {
+            question.lock_names = trace.held.names(Traces::LOCKS).map(Box::from).collect();
+        }
         // Why: drivers reset all whenever a connection goes back to their pool, mostly for nothing.
         let touched = &effects.settings;
+        question.values.clone_from(&touched.asked);
         let is_any_set = !touched.set.is_empty()
             || server.settings.iter().any(|(name, _)| !is_reported(name) && !is_statement(name));
         question.all_values = touched.unnamed || touched.reset_all && is_any_set;
@@ -358,12 +371,19 @@ impl Relay {
             let lifted = limits.filter(|limit| is_everywhere(limit) || may_be_set(limit)).collect();
             question.lifted = lifted;
         }
-        let lasting = effects.begins.without(Traces::PROVABLE);
+        let lasting = trace.lasting(effects.begins, dialect);
         if trace.pins.is_empty() && !lasting.is_empty() {
             trace.since = now;
         }
         let new = lasting.without(trace.pins);
+        trace.pins = trace.pins.without(dialect.kinds_by_name().without(dialect.provable()));
         trace.pins.add(lasting);
+        if effects.blinds {
+            dialect.write_tracking(&mut server.output);
+            server.adjusting += 1;
+            server.owe(Answer::Ready(Unit::Query), false, now);
+        }
+        let trace = server.trace.as_mut().expect("looked at above");
         trace.asked = Some(Asked {
             effects,
             question,
@@ -448,12 +468,16 @@ impl Relay {
         }
         let mut settings = (*server.settings).clone();
         let mut left = Traces::NONE;
+        let (mut is_released, mut insert_id) = (false, None);
         let mut channels = Vec::new();
         let (fresh, dialect) = (server.shared.welcome(), server.dialect);
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         if asked.question.all_values {
-            settings.retain(|name| is_statement(name) || is_reported(name) || is_hidden(dialect, name));
+            let is_kept = dialect.keeps_known(&asked.findings);
+            settings.retain(|name| {
+                is_kept || is_statement(name) || is_reported(name) || is_hidden(dialect, name)
+            });
         }
         if asked.question.traces.has(Traces::PREPARED) {
             settings.retain(|name| !is_statement(name));
@@ -479,8 +503,12 @@ impl Relay {
                         left.add(Traces::PREPARED);
                     }
                 }
-                Finding::Name(_) | Finding::Released => {}
-                Finding::Setting(name, _) if is_reported(&name) => {}
+                Finding::Name(name) => trace.pending.settings.set.push(name.into()),
+                Finding::Released => is_released = true,
+                Finding::Setting(name, value) if name == "last_insert_id" && dialect.takes_turns() => {
+                    insert_id = value.and_then(|value| value.parse().ok());
+                }
+                Finding::Setting(name, _) if is_reported(&name) && !asked.effects.settings.asks(&name) => {}
                 Finding::Setting(name, value) => {
                     let user = &server.shared.key.user;
                     let Some(value) = value.filter(|value| !dialect.is_unset(&name, value, user)) else {
@@ -493,6 +521,7 @@ impl Relay {
                 }
             }
         }
+        left.add(trace.keep_things(&asked.effects, &asked.question, left, &mut settings, limit, dialect));
         if trace.pins.is_empty() && !left.is_empty() {
             trace.since = now;
         }
@@ -503,7 +532,11 @@ impl Relay {
         if settings != *before {
             server.settings = self.settings.intern(settings);
         }
+        if is_released {
+            return self.lose_with_state(id, client, UNSEEN_LOCK);
+        }
         if let Some(client) = client {
+            self.keep_insert_id(client, id, insert_id);
             self.carry(client, id, &before, &asked.effects);
             // Why after: a client is spoken to in the encoding that it has now.
             let is_asked = asked.question.traces.has(Traces::LISTENS);
@@ -575,6 +608,6 @@ impl Relay {
         left.add(trace.pending.begins);
         let is_touched = trace.asked.is_some() || !trace.pending.settings.is_empty();
         server.must_reset |= is_touched || !left.without(Traces::PRIVATE).is_empty();
-        left.without(Traces::UNDONE).is_empty()
+        left.without(server.dialect.undone()).is_empty()
     }
 }

@@ -6,7 +6,7 @@
 mod login;
 mod turns;
 
-use crate::effects::{Effects, Finding, Question, StatefulFunction};
+use crate::effects::{Effects, Finding, Question, StatefulFunction, Traces};
 use crate::mysql;
 use crate::postgres::{self, reply};
 use crate::{
@@ -230,14 +230,46 @@ impl Dialect {
         ask!(self, judge::effects(text))
     }
 
+    /// What to suspect of the part of a text that has not arrived.
+    pub fn effects_of_rest(self) -> Effects {
+        match self {
+            Dialect::Postgres => Effects::anything(),
+            Dialect::Mysql => mysql::judge::effects_of_rest(),
+        }
+    }
+
+    /// Kinds of which a server can be asked whether any is left.
+    pub fn provable(self) -> Traces {
+        match self {
+            Dialect::Postgres => Traces::PROVABLE,
+            Dialect::Mysql => mysql::judge::PROVABLE,
+        }
+    }
+
+    /// Kinds that are told by name when they come and go, not by asking.
+    pub fn kinds_by_name(self) -> Traces {
+        match self {
+            Dialect::Postgres => Traces::NONE,
+            Dialect::Mysql => mysql::judge::BY_NAME,
+        }
+    }
+
+    /// Kinds that are gone once all of a session is discarded.
+    pub fn undone(self) -> Traces {
+        match self {
+            Dialect::Postgres => Traces::UNDONE,
+            Dialect::Mysql => mysql::judge::UNDONE,
+        }
+    }
+
     /// Ask a server what has become of its session: one request with one `Ready`.
     pub fn write_probe(self, out: &mut Vec<u8>, question: &Question) {
-        ask_postgres!(self, (), probe::write(out, question))
+        ask!(self, probe::write(out, question))
     }
 
     /// Settings that could keep a server from answering what it is asked about its session.
     pub fn limits_to_lift(self) -> &'static [&'static str] {
-        ask_postgres!(self, &[], probe::LIMITS)
+        ask!(self, probe::LIMITS)
     }
 
     /// Is it one of `limits_to_lift`?
@@ -247,7 +279,7 @@ impl Dialect {
 
     /// Read one whole row of the answer to `write_probe`.
     pub fn finding_of(self, message: &[u8]) -> Option<Finding> {
-        ask_postgres!(self, None, probe::finding(message))
+        ask!(self, probe::finding(message))
     }
 
     /// The name under which SQL's prepared statement `name` stands among a session's settings.
@@ -275,7 +307,19 @@ impl Dialect {
     /// The prepared statement that `text` runs by name, and where the name stands in it.
     #[inline]
     pub fn executed(self, text: &[u8]) -> Option<(String, std::ops::Range<usize>)> {
-        ask_postgres!(self, None, prepare::executed(text))
+        ask!(self, prepare::executed(text))
+    }
+
+    /// The effects of running what SQL prepared by `text`.
+    pub fn effects_of_prepared(self, text: &[u8]) -> Effects {
+        match self {
+            Dialect::Postgres => {
+                let mut effects = postgres::judge::effects(text).map(|made| *made).unwrap_or_default();
+                effects.begins = effects.begins.without(Traces::PREPARED);
+                effects
+            }
+            Dialect::Mysql => mysql::prepare::effects_of_prepared(text),
+        }
     }
 
     /// `text` with the name of a prepared statement in the place of another.

@@ -140,6 +140,10 @@ impl Shaper<'_> {
             (b'/', b'*') if is_mysql && self.byte(2) == b'!' => {
                 3 + self.rest[3..].iter().take_while(|byte| byte.is_ascii_digit()).count()
             }
+            // MariaDB's own.
+            (b'/', b'*') if is_mysql && self.byte(2) == b'M' && self.byte(3) == b'!' => {
+                4 + self.rest[4..].iter().take_while(|byte| byte.is_ascii_digit()).count()
+            }
             (b'*', b'/') if is_mysql => 2,
             (b'/', b'*') => self.block_comment_end(!is_mysql),
             _ => return false,
@@ -221,7 +225,26 @@ impl Shaper<'_> {
             let escapes = letter == b'e' || self.lexis == Lexis::Mysql;
             return self.literal(1 + quoted_end(&self.rest[1..], b'\'', escapes));
         }
+        if letter == b'_' && self.lexis == Lexis::Mysql {
+            if let Some(value) = self.introduced(length) {
+                return self.literal(value);
+            }
+        }
         self.word(length);
+    }
+
+    /// Length of a value whose character set stands before it: `_utf8mb4'x'`, `_binary X'00'`.
+    fn introduced(&self, name: usize) -> Option<usize> {
+        let blanks = self.rest[name..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+        let at = name + blanks;
+        match (self.byte(at), self.byte(at + 1)) {
+            (quote @ (b'\'' | b'"'), _) => Some(at + quoted_end(&self.rest[at..], quote, true)),
+            (b'x' | b'X' | b'b' | b'B', b'\'') => {
+                Some(at + 1 + quoted_end(&self.rest[at + 1..], b'\'', false))
+            }
+            (b'0', b'x' | b'b') => Some(at + number_end(&self.rest[at..])),
+            _ => None,
+        }
     }
 
     fn word(&mut self, length: usize) {

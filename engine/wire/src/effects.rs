@@ -72,11 +72,15 @@ impl Traces {
         (Self::INSERT_ID, "insert id"),
         (Self::CLOCK, "timestamp"),
         (Self::ROUTINE, "routine"),
-        (Self::ROLE, "role"),
+        (Self::ROLE, "set role"),
     ];
 
     /// Kinds that no other client can meet: they matter only to the one who has them.
     pub const PRIVATE: Traces = Traces(Self::PROCESS.0 | Self::SEQUENCES.0);
+
+    /// Kinds that last until the next statement or transaction, or until the server has been asked.
+    pub const PASSING: Traces =
+        Self::FOUND_ROWS.with(Self::NEXT_TRANSACTION).with(Self::ROUTINE).with(Self::INSERT_ID);
 
     /// Kinds that are gone once all of a session is discarded.
     pub const UNDONE: Traces = Traces(Self::PROVABLE.0 | Self::PRIVATE.0 | Self::EXCESS.0);
@@ -100,6 +104,10 @@ impl Traces {
 
     pub fn and(self, other: Traces) -> Traces {
         Traces(self.0 & other.0)
+    }
+
+    pub const fn with(self, other: Traces) -> Traces {
+        Traces(self.0 | other.0)
     }
 
     pub fn without(self, other: Traces) -> Traces {
@@ -138,6 +146,11 @@ impl Touched {
             && !self.reset_all
             && !self.unnamed
             && self.asked.is_empty()
+    }
+
+    /// Is this one to be asked for, though it is reported?
+    pub fn asks(&self, name: &str) -> bool {
+        self.asked.iter().any(|asked| asked.eq_ignore_ascii_case(name))
     }
 
     /// Does any return to what the session began with?
@@ -283,7 +296,7 @@ impl Effects {
         if self.settings.unnamed {
             return Traces::NONE;
         }
-        self.begins.without(Traces::PREPARED)
+        self.begins.without(Traces::PREPARED).without(Traces::PASSING)
     }
 
     pub fn add(&mut self, other: &Effects) {

@@ -57,6 +57,21 @@ fn white_space_and_comments_fold() {
 }
 
 #[test]
+fn values_of_mysql_are_folded_with_what_stands_before_them() {
+    for (text, expected) in [
+        ("select _utf8mb4'a', _latin1 X'e9' collate latin1_bin", "select ?, ? collate latin1_bin"),
+        ("select x'00', b'01', 0x00, 0b01, n'a', _binary 0xff", "select ?, ?, ?, ?, ?, ?"),
+        ("select _id, `_id` from t where _id = 'x'", "select _id, `_id` from t where _id = ?"),
+        ("select /*M!100100 a, */ b", "select a, b"),
+        ("select * from `a``b` where c in (?, ?, ?)", "select * from `a``b` where c in (?)"),
+        ("insert into t values (1, 'a'), (2, 'b')", "insert into t values (?, ?)"),
+        ("set @a = 5, @@session.b := 6", "set @a = ?, @@session.b := ?"),
+    ] {
+        assert_eq!(mysql(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn lists_and_rows_become_one() {
     for (text, expected) in [
         ("x in (1)", "x in (?)"),

@@ -340,7 +340,7 @@ fn a_server_is_logged_in_to_and_set_up() {
         (first.sequence, &asked[4..first.total()]),
         (0, [b"\x03", SETUP.as_bytes()].concat().as_slice())
     );
-    assert_eq!(&asked[first.total() + 3..][..33], b"\0\x03SHOW SESSION VARIABLES WHERE Var");
+    assert_eq!(&asked[first.total() + 3..][..34], b"\0\x03SHOW SESSION VARIABLES WHERE Var");
     for (sequence, payload) in [
         (1, OK),
         (1, b"\x02"),

@@ -40,7 +40,7 @@ STATE_KINDS = (
     "insert id",
     "timestamp",
     "routine",
-    "role",
+    "set role",
 )
 """What a session can hold besides settings that have a name; SHOW PINS uses the same words."""
 

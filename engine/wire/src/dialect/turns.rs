@@ -3,6 +3,7 @@
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
 use super::{Change, Outcome, Prepared, Run};
+use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
 
 impl Dialect {
@@ -130,6 +131,31 @@ impl Dialect {
         }
     }
 
+    /// Does `text` show why a server would say that something unnamed changed in its session?
+    pub fn explains_change(self, text: &[u8]) -> bool {
+        mysql::judge::explains_change(text)
+    }
+
+    /// What to suspect when it says so and the text does not.
+    pub fn effects_unseen(self) -> Effects {
+        mysql::judge::after_unseen_change()
+    }
+
+    /// Is it a setting whose value the server tells whenever it changes?
+    pub fn is_tracked(self, name: &str) -> bool {
+        self == Dialect::Mysql && mysql::assign::is_tracked(name)
+    }
+
+    /// Were not all settings told that were asked for, so that those known before count still?
+    pub fn keeps_known(self, findings: &[Finding]) -> bool {
+        self == Dialect::Mysql && findings.contains(&Finding::Trace(Traces::VARIABLES))
+    }
+
+    /// Have a server tell again what changes in its session: one request with one `Ready`.
+    pub fn write_tracking(self, out: &mut Vec<u8>) {
+        mysql::reply::query(out, mysql::setup::SETUP.as_bytes());
+    }
+
     /// Take apart what a server says has changed in its session.
     pub fn changes_of(self, changed: &[u8]) -> impl Iterator<Item = Result<Change<'_>, Fault>> {
         mysql::progress::changes(changed)
@@ -140,7 +166,7 @@ impl Dialect {
         mysql::reply::untracked(out, message, outcome);
     }
 
-    /// Have a server begin a new session in the same connection; returns how many requests that makes, each
+    /// Have a server begin a new session in the same connection, with an operator's `parameters`; returns how many requests that makes, each
     /// with one `Ready`. None: not this dialect's way.
     pub fn write_renewal(self, out: &mut Vec<u8>, parameters: &[(String, String)]) -> Option<u8> {
         match self {

@@ -46,8 +46,65 @@ fn anything() -> Effects {
     Effects { begins: Traces::ROUTINE, ..after_unseen_change() }
 }
 
+/// What to suspect of the part of a text that has not arrived: what else there may be in it the server tells.
+pub fn effects_of_rest() -> Effects {
+    Effects { begins: Traces::ROUTINE, ..Effects::default() }
+}
+
 /// Kinds of which a server can be asked whether any is left.
-pub const PROVABLE: [Traces; 3] = [Traces::LOCKS, Traces::INSERT_ID, Traces::ROUTINE];
+pub const PROVABLE: Traces = Traces::LOCKS.with(Traces::INSERT_ID).with(Traces::ROUTINE);
+
+/// Kinds that come and go by name: [`Thing`]s say so.
+pub const BY_NAME: Traces = Traces::TEMPORARY
+    .with(Traces::TABLE_LOCKS)
+    .with(Traces::GLOBAL_LOCKS)
+    .with(Traces::HANDLERS)
+    .with(Traces::DISTRIBUTED)
+    .with(Traces::CLOCK)
+    .with(Traces::PREPARED)
+    .with(Traces::ROLE)
+    .with(Traces::VARIABLES)
+    .with(Traces::LOCKS);
+
+/// Kinds of which a new session in the same connection has nothing. Spec: "COM_RESET_CONNECTION".
+pub const UNDONE: Traces = BY_NAME
+    .with(PROVABLE)
+    .with(Traces::NEXT_TRANSACTION)
+    .with(Traces::FOUND_ROWS)
+    .with(Traces::SEQUENCES)
+    .with(Traces::EXCESS);
+
+/// Does `text` itself show why a server would say that the state of its session changed?
+pub fn explains_change(text: &[u8]) -> bool {
+    const VERBS: [&[u8]; 15] = [
+        b"set",
+        b"use",
+        b"create",
+        b"drop",
+        b"alter",
+        b"prepare",
+        b"deallocate",
+        b"begin",
+        b"start",
+        b"commit",
+        b"rollback",
+        b"lock",
+        b"unlock",
+        b"flush",
+        b"xa",
+    ];
+    let mut words = Words::usual(text);
+    let mut begins = true;
+    while let Some(token) = words.next() {
+        match token {
+            Token::Word(word) if begins && !is_any(word, &VERBS) => return false,
+            Token::Symbol(b'(') => {}
+            _ => {}
+        }
+        begins = token == Token::Symbol(b';');
+    }
+    true
+}
 
 /// The first word of `text`, behind whatever brackets and comments.
 pub fn first_word(text: &[u8]) -> Option<&[u8]> {
@@ -151,6 +208,8 @@ impl<'a> Judge<'a> {
                 _ => {}
             },
             b"prepare" => return self.prepare(word),
+            // What follows the name of a statement that is run.
+            b"using" => return self.variables(),
             b"execute" => return self.execute(),
             b"deallocate" => {
                 self.words.skip(b"prepare");

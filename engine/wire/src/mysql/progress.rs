@@ -348,6 +348,10 @@ pub enum Change<'a> {
     Schema(&'a [u8]),
     /// Something of user variables, temporary tables or prepared statements.
     Unnamed,
+    /// Whether something was said of a transaction: of the one under way, or of the next.
+    Characteristics(bool),
+    /// Whether tables are locked.
+    Locked(bool),
     Other,
 }
 
@@ -377,6 +381,11 @@ pub fn changes(mut changed: &[u8]) -> impl Iterator<Item = Result<Change<'_>, Fa
                 }
                 track::SCHEMA => Change::Schema(frame::string(data)?.0),
                 track::STATE_CHANGE => Change::Unnamed,
+                track::TRANSACTION_CHARACTERISTICS => {
+                    Change::Characteristics(!frame::string(data)?.0.is_empty())
+                }
+                // Spec: the last of the letters.
+                track::TRANSACTION_STATE => Change::Locked(frame::string(data)?.0.last() == Some(&b'L')),
                 _ => Change::Other,
             }))
         };

@@ -134,6 +134,8 @@ pub mod track {
     pub const SYSTEM_VARIABLES: u8 = 0;
     pub const SCHEMA: u8 = 1;
     pub const STATE_CHANGE: u8 = 2;
+    pub const TRANSACTION_CHARACTERISTICS: u8 = 4;
+    pub const TRANSACTION_STATE: u8 = 5;
 }
 
 /// What is said in a login. Spec: "Connection Phase Packets"; "Caching_sha2_password information".

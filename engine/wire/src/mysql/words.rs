@@ -238,16 +238,6 @@ pub(super) fn is_any(word: &[u8], lower: &[&[u8]]) -> bool {
     lower.iter().any(|name| is(word, name))
 }
 
-#[inline]
-pub(super) fn starts(word: &[u8], lower: &[u8]) -> bool {
-    word.len() >= lower.len() && word[..lower.len()].eq_ignore_ascii_case(lower)
-}
-
-/// Is it a name in quotes, or a string?
-pub(super) fn is_quoted(word: &[u8]) -> bool {
-    matches!(word.first(), Some(b'`' | b'"' | b'\''))
-}
-
 /// What quotes hold. Doubled quotes and backslashes stay as they are.
 pub(super) fn bare(word: &[u8]) -> &[u8] {
     match word {

@@ -1,0 +1,150 @@
+//! What a session holds by name, and what its server tells of it without being asked (MySQL).
+//!
+//! Asks nothing itself: `trace` does. Called by `trace` for its answers, by `commands` for each end of a statement.
+
+use maitred_wire::dialect::Change;
+use maitred_wire::effects::{Effects, Question, Thing, Traces};
+use maitred_wire::{Dialect, Fault};
+
+use crate::ids::{ClientId, ServerId};
+use crate::session_state::Settings;
+use crate::snapshot::PoolMode;
+use crate::trace::Trace;
+use crate::Relay;
+
+impl Trace {
+    /// What of `begins` stays without being asked for, and what is held by name.
+    pub(crate) fn lasting(&self, begins: Traces, dialect: Dialect) -> Traces {
+        let by_name = dialect.kinds_by_name();
+        let mut lasting = begins.without(dialect.provable()).without(by_name);
+        if !by_name.is_empty() {
+            // Why: the server tells when that is over.
+            lasting = lasting.without(Traces::NEXT_TRANSACTION);
+        }
+        lasting.add(self.held.kinds().without(dialect.provable()));
+        lasting
+    }
+
+    /// Take over what an answer says of things with names; returns the kinds that pin.
+    pub(crate) fn keep_things(
+        &mut self,
+        effects: &Effects,
+        question: &Question,
+        left: Traces,
+        settings: &mut Settings,
+        limit: u64,
+        dialect: Dialect,
+    ) -> Traces {
+        let by_name = dialect.kinds_by_name();
+        if by_name.is_empty() {
+            return Traces::NONE;
+        }
+        if question.traces.has(Traces::LOCKS) && !left.has(Traces::LOCKS) {
+            self.held.forget(Traces::LOCKS);
+        }
+        let found = [Traces::VARIABLES, Traces::TEMPORARY].into_iter().filter(|kind| left.has(*kind));
+        let mut found: Vec<Thing> = found.map(|kind| Thing::Made(kind, "".into())).collect();
+        for thing in effects.things.iter().filter(|_| !question.may_be_refused) {
+            match thing {
+                Thing::Prepared(name, text) => {
+                    if !settings.set_within(&dialect.name_among_settings(name), text, limit) {
+                        found.push(Thing::Made(Traces::PREPARED, name.clone()));
+                    }
+                }
+                Thing::Forgotten(name) => drop(settings.remove(&dialect.name_among_settings(name))),
+                _ => {}
+            }
+        }
+        self.held.note(&found, false);
+        self.held.kinds().without(dialect.provable())
+    }
+
+    /// Its pins are those of what is held, as far as names go.
+    fn agree_with_held(&mut self, dialect: Dialect) {
+        let by_name = dialect.kinds_by_name().without(dialect.provable());
+        self.pins = self.pins.without(by_name);
+        self.pins.add(self.held.kinds().and(by_name));
+    }
+
+    /// A statement that may ask how many rows there were has come, or one behind which nobody can.
+    pub(crate) fn end_found_rows(&mut self) {
+        self.pins = self.pins.without(Traces::FOUND_ROWS);
+        self.pending.begins = self.pending.begins.without(Traces::FOUND_ROWS);
+    }
+}
+
+impl Relay {
+    /// A statement of the client's begins.
+    #[inline]
+    pub(crate) fn begin_statement(&mut self, id: ServerId, text: &[u8]) {
+        let server = &mut self.servers[id];
+        server.explains_change = server.dialect.explains_change(text);
+        if let Some(trace) = &mut server.trace {
+            trace.end_found_rows();
+        }
+    }
+
+    /// A server tells what changed in its session.
+    ///
+    /// # Errors
+    /// It is not well formed.
+    pub(crate) fn note_changes(
+        &mut self,
+        id: ServerId,
+        client: Option<ClientId>,
+        changed: &[u8],
+    ) -> Result<(), Fault> {
+        let now = self.now;
+        let dialect = self.servers[id].dialect;
+        for change in dialect.changes_of(changed) {
+            match change? {
+                Change::Setting(name, value) => {
+                    self.note_setting(id, client, name, value);
+                }
+                Change::Schema(name) => {
+                    self.note_setting(id, client, b"schema", name);
+                }
+                Change::Unnamed if !self.servers[id].explains_change && self.is_shared(id) => {
+                    let unseen = dialect.effects_unseen();
+                    self.servers[id].trace_mut(now).pending.add(&unseen);
+                }
+                Change::Characteristics(is_next) => {
+                    if is_next && self.is_shared(id) {
+                        self.servers[id].trace_mut(now).pins.add(Traces::NEXT_TRANSACTION);
+                    } else if let Some(trace) = &mut self.servers[id].trace {
+                        trace.pins = trace.pins.without(Traces::NEXT_TRANSACTION);
+                    }
+                }
+                Change::Locked(is_locked) => {
+                    if is_locked && self.is_shared(id) {
+                        let thing = Thing::Made(Traces::TABLE_LOCKS, "tables".into());
+                        let trace = self.servers[id].trace_mut(now);
+                        trace.held.note(&[thing], false);
+                        trace.agree_with_held(dialect);
+                    } else if let Some(trace) = &mut self.servers[id].trace {
+                        trace.held.forget(Traces::TABLE_LOCKS);
+                        trace.agree_with_held(dialect);
+                    }
+                }
+                Change::Unnamed | Change::Other => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Does it serve several clients in turn?
+    fn is_shared(&self, id: ServerId) -> bool {
+        self.pools[self.servers[id].pool.0 as usize].mode() != PoolMode::Session
+    }
+
+    /// The number that the last row got was asked for.
+    pub(crate) fn keep_insert_id(&mut self, client: ClientId, server: ServerId, insert_id: Option<u64>) {
+        let Some(insert_id) = insert_id else { return };
+        let lease = self.servers.get(server).map(|held| (server, held.leases));
+        let Some(client) = self.clients.get_mut(client) else { return };
+        if let Some(agreed) = &mut client.agreed {
+            agreed.insert_id = insert_id;
+            agreed.insert_id_at = lease;
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Whom a `KILL` means, as far as its text says a number.
+//!
+//! Reads words; whose number it is, is `relay`'s matter. Called through `Dialect`.
+//!
+//! Source: MySQL manual, "KILL Statement"; MariaDB manual, "KILL [CONNECTION | QUERY]".
+
+use std::ops::Range;
+
+use super::words::{is, Token, Words};
+
+/// What is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kill {
+    Query,
+    Connection,
+}
+
+/// A `KILL` of one connection's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Killing {
+    pub kill: Kill,
+    /// Not what could harm a table.
+    pub is_soft: bool,
+    pub number: u64,
+    /// Where the number stands.
+    pub place: Range<usize>,
+    /// The text says nothing else.
+    pub is_alone: bool,
+}
+
+/// The first `KILL` in `text` that says a number.
+pub fn target(text: &[u8]) -> Option<Killing> {
+    // Why first: this is asked of every query.
+    if !has_word(text) {
+        return None;
+    }
+    let mut words = Words::usual(text);
+    let (mut begins, mut is_first) = (true, true);
+    while let Some(token) = words.next() {
+        match token {
+            Token::Word(word) if begins && is(word, b"kill") => {
+                if let Some(mut killing) = killing(&mut words) {
+                    killing.is_alone &= is_first;
+                    return Some(killing);
+                }
+                begins = false;
+            }
+            Token::Symbol(b';') => begins = true,
+            _ => begins = false,
+        }
+        is_first &= begins;
+    }
+    None
+}
+
+fn has_word(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    match text.first() {
+        Some(b'k' | b'K') => true,
+        Some(b'/' | b'-' | b'#' | b';') => text.windows(4).any(|part| is(part, b"kill")),
+        _ => text.contains(&b';') && text.windows(4).any(|part| is(part, b"kill")),
+    }
+}
+
+/// The rest of a `KILL`.
+fn killing(words: &mut Words<'_>) -> Option<Killing> {
+    let is_soft = words.skip(b"soft");
+    if !is_soft {
+        words.skip(b"hard");
+    }
+    let kill = if words.skip(b"query") {
+        Kill::Query
+    } else {
+        words.skip(b"connection");
+        Kill::Connection
+    };
+    let Some(Token::Number(digits)) = words.next() else { return None };
+    let end = words.at();
+    let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let place = end - digits.len()..end;
+    match words.next() {
+        None => Some(Killing { kill, is_soft, number, place, is_alone: true }),
+        Some(Token::Symbol(b';')) => {
+            let is_alone = std::iter::from_fn(|| words.next()).all(|token| token == Token::Symbol(b';'));
+            Some(Killing { kill, is_soft, number, place, is_alone })
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_found_where_it_stands() {
+        let of = |text: &'static str| {
+            target(text.as_bytes())
+                .map(|found| (found.kill, found.is_soft, found.number, &text[found.place], found.is_alone))
+        };
+        for (text, kill, is_soft, is_alone) in [
+            ("KILL 57", Kill::Connection, false, true),
+            ("kill connection 57;", Kill::Connection, false, true),
+            (" /* a */ KILL QUERY 57 ; ; -- end", Kill::Query, false, true),
+            ("kill soft query 57", Kill::Query, true, true),
+            ("kill hard connection 57", Kill::Connection, false, true),
+            ("select 1; kill query 57", Kill::Query, false, false),
+            ("kill query 57; select 1", Kill::Query, false, false),
+        ] {
+            assert_eq!(of(text), Some((kill, is_soft, 57, "57", is_alone)), "{text}");
+        }
+        for text in [
+            "kill",
+            "kill ?",
+            "kill query id 5",
+            "kill user 'a'",
+            "kill connection_id()",
+            "kill 5 + 1",
+            "kill 0x5",
+            "select 'kill 5'",
+            "select 1 as kill; select 5",
+            "kill 99999999999999999999",
+            "",
+            "kills 5",
+        ] {
+            assert_eq!(of(text), None, "{text}");
+        }
+    }
+}
