@@ -712,11 +712,11 @@ impl Relay {
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
-        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
-        if is_told || outcome.changed.is_empty() {
+        if outcome.changed.is_empty() {
             return Ok(true);
         }
-        self.say(client, |out| dialect.say_outcome(out, here, &outcome));
+        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+        self.say(client, |out| dialect.say_outcome(out, here, &outcome, is_told));
         Ok(false)
     }
 }
