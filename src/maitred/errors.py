@@ -213,6 +213,16 @@ CLIENT_ERRORS: tuple[ClientError, ...] = (
         _CLOSED,
     ),
     ClientError(
+        "UserLimit",
+        "53300",
+        "A limit on the connections of this user is reached; the text names the setting and the"
+        " counts.",
+        "the load, or a limit that is too low",
+        "Raise the setting named in the text, or open fewer connections.",
+        "yes, with backoff",
+        _CLOSED,
+    ),
+    ClientError(
         "LimitExceeded",
         "53400",
         "A configured limit other than of connections is reached, for example `pool.queue_length`."

@@ -58,6 +58,11 @@ impl Relay {
         if let Some(complaint) = self.clients[id].lost.take() {
             return Ok(self.fail_command(id, &complaint, message, here));
         }
+        if message.intent == Intent::Query {
+            if let Some(shown) = self.show_left(id, Some(to), message, here) {
+                return Ok(shown);
+            }
+        }
         match message.intent {
             Intent::Query => self.forward_text(id, to, message, here),
             Intent::Prepare => self.forward_preparation(id, to, message, here),
@@ -140,8 +145,13 @@ impl Relay {
         if let Err(complaint) = suspected {
             return Ok(self.fail_command(id, &complaint, message, here));
         }
+        let answered = if Self::is_whole(message, here) { self.answer_in_text(id, to, text) } else { None };
         self.servers[to].owe(Answer::Ready(Unit::Query), true, now);
         self.note_text(to, here);
+        if let Some(answered) = answered {
+            dialect.write_query_text(&mut self.servers[to].output, &answered);
+            return Ok(Step::Used(self.drop_message(id, message, here)));
+        }
         Ok(self.pass_command(id, to, message, here))
     }
 
@@ -239,6 +249,7 @@ impl Relay {
                 return Ok(self.fail_command(id, &complaint, message, here));
             }
         }
+        let statement = self.answer_in_statement(id, to, &statement).unwrap_or(statement);
         let Some(of_server) = self.number_there(id, to, &statement) else { return Ok(Step::Wait) };
         let counters = &mut self.pools[self.clients[id].pool.0 as usize].counters;
         counters.binds += 1;
@@ -428,6 +439,7 @@ impl Relay {
     ) -> Option<Result<Step, Fault>> {
         self.clients[id].begin_answer();
         match message.intent {
+            Intent::Query => self.show_left(id, None, message, here).map(Ok),
             Intent::Ping | Intent::Relogin | Intent::Renew | Intent::Agree => {
                 Some(self.answer_command(id, message, here))
             }
@@ -549,6 +561,7 @@ impl Relay {
         client.lost = None;
         if let Some(agreed) = &mut client.agreed {
             agreed.types.clear();
+            agreed.left = Default::default();
         }
         if let State::Leased(server) = client.state {
             client.state = State::Idle;
@@ -651,6 +664,10 @@ impl Relay {
             return (false, Aftermath::None);
         }
         server.note_failed_text();
+        if let Some(client) = client {
+            self.note_failure_left(client, id);
+        }
+        let server = self.servers.get_mut(id).expect("held above");
         let time_out = if error.is_cancelled { server.time_out.take() } else { None };
         server.preparing = None;
         if let Some(key) = server.running.take() {
@@ -694,11 +711,12 @@ impl Relay {
             }
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
-        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
-        if is_told || outcome.changed.is_empty() {
+        self.note_left(client, id, &outcome);
+        if outcome.changed.is_empty() {
             return Ok(true);
         }
-        self.say(client, |out| dialect.say_outcome(out, here, &outcome));
+        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+        self.say(client, |out| dialect.say_outcome(out, here, &outcome, is_told));
         Ok(false)
     }
 }

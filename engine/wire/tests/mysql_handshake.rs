@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use maitred_wire::auth::caching_sha2::{self, Verifier};
-use maitred_wire::auth::sealed_password::ServerKey;
+use maitred_wire::auth::sealed_password::{OwnKey, ServerKey};
 use maitred_wire::auth::{ed25519, mysql_native};
 use maitred_wire::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep, Startup};
 use maitred_wire::mysql::frame;
@@ -15,9 +15,9 @@ use maitred_wire::CancelKey;
 const MOCK: [u8; 32] = [9; 32];
 const KEY: &str = include_str!("../../../tests/vectors/mysql/key.pem");
 
-fn key() -> Arc<ServerKey> {
-    static KEY_PAIR: OnceLock<Arc<ServerKey>> = OnceLock::new();
-    Arc::clone(KEY_PAIR.get_or_init(|| Arc::new(ServerKey::parse(KEY).unwrap())))
+fn key() -> Arc<OwnKey> {
+    static KEY_PAIR: OnceLock<Arc<OwnKey>> = OnceLock::new();
+    Arc::clone(KEY_PAIR.get_or_init(|| Arc::new(OwnKey::of(ServerKey::parse(KEY).unwrap()))))
 }
 
 /// What happened to the two ends of one login.
