@@ -133,7 +133,7 @@ impl Relay {
                 judged = known;
             }
         }
-        self.begin_statement(to, text);
+        self.begin_statement(to, text, judged.as_deref());
         let mut suspected = Ok(());
         if let Some(effects) = self.judged_here(to, judged.as_deref(), text) {
             suspected = self.suspect(to, &effects, text);
@@ -243,7 +243,7 @@ impl Relay {
             self.clients[id].needs_bytes = message.total;
             return Ok(Step::Wait);
         };
-        self.begin_statement(to, &statement.definition);
+        self.begin_statement(to, &statement.definition, statement.effects.as_deref());
         if let Some(effects) = self.judged_here(to, statement.effects.as_deref(), &statement.definition) {
             if let Err(complaint) = self.suspect(to, &effects, &statement.definition) {
                 return Ok(self.fail_command(id, &complaint, message, here));

@@ -12,8 +12,14 @@ use crate::effects::{Thing, Traces};
 
 /// Variables that a session does not keep from one statement to the next, or that stand for another: what the tracker
 /// says of them is nobody's setting.
-pub const PASSING: [&str; 18] = [
+pub const PASSING: [&str; 24] = [
     "statement_id",
+    "last_gtid",
+    "in_transaction",
+    "error_count",
+    "warning_count",
+    "external_user",
+    "proxy_user",
     "timestamp",
     "insert_id",
     "last_insert_id",
@@ -209,7 +215,6 @@ fn touch(judge: &mut Judge<'_>, name: &str, is_default: bool) {
         "insert_id" => judge.found.begins.add(Traces::INSERT_ID),
         "rand_seed1" | "rand_seed2" => judge.found.begins.add(Traces::SEED),
         _ if TRACKING.contains(&name) => judge.found.blinds = true,
-        "statement_id" => {}
         _ if is_passing(name) => judge.found.begins.add(Traces::UNKNOWN),
         _ => {}
     }
