@@ -31,6 +31,7 @@ mod leftovers;
 pub mod listeners;
 pub mod login;
 pub mod loss;
+pub mod numbered;
 pub mod open;
 pub mod pool;
 pub mod proven;

@@ -80,7 +80,7 @@ impl Stage {
                 database: "shop".into(),
                 password: Some(password.into()),
                 attributes: vec![("program_name".into(), "test".into())],
-                capabilities: capability::SESSION_TRACK | capability::DEPRECATE_EOF | capability::SSL,
+                capabilities: capability::SESSION_TRACK | capability::FOUND_ROWS | capability::SSL,
                 character_set: 45,
                 ..LoginTo::default()
             },
@@ -282,7 +282,7 @@ fn every_method_with_every_kind_of_secret_on_every_road() {
                         assert_eq!(startup.attributes, stage.login.attributes);
                         assert_eq!(startup.character_set, 45);
                         assert_eq!(startup.capabilities, outcome.capabilities);
-                        assert_eq!(startup.capabilities & capability::DEPRECATE_EOF, 0, "not offered");
+                        assert_eq!(startup.capabilities & capability::FOUND_ROWS, 0, "not offered");
                         assert_eq!(startup.capabilities & capability::SSL != 0, road == Road::Tls);
                     } else {
                         let using = if password.is_empty() { "NO" } else { "YES" };
