@@ -331,7 +331,8 @@ impl Relay {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let dialect = server.dialect;
         let error = dialect.error_of(here);
-        let Some(owed) = server.owed.front().copied() else {
+        // Why not passed on: until it closes, which comes next, it might be lent to somebody.
+        let Some(owed) = server.owed.front().copied().filter(|_| !error.is_fatal) else {
             server.farewell = Some(error.message);
             server.farewell_state = Some(error.sqlstate);
             return (false, Aftermath::Ended(crate::action::ServerEnd::ClosedByPeer));

@@ -23,7 +23,7 @@ enum Asked {
     Login,
     Rows { is_binary: bool },
     Prepared,
-    Fetched,
+    Fetched { number: u32 },
     Line,
     Fields,
 }
@@ -68,6 +68,8 @@ pub struct Frontend {
     sent_sequence: u8,
     to_send: Vec<u8>,
     columns: u64,
+    /// How many columns each of its statements has.
+    described: Vec<(u32, u64)>,
 }
 
 /// The bytes of a query.
@@ -116,6 +118,7 @@ impl Frontend {
             sent_sequence: 0,
             to_send: Vec::new(),
             columns: 0,
+            described: Vec::new(),
         }
     }
 
@@ -141,11 +144,12 @@ impl Frontend {
                 0x11 => Asked::Login,
                 0x16 => Asked::Prepared,
                 0x17 => Asked::Rows { is_binary: true },
-                0x1c => Asked::Fetched,
+                0x1c => Asked::Fetched { number: take_int(&mut &payload[1..], 4) as u32 },
                 _ => Asked::Rows { is_binary: false },
             };
             if payload[0] == 0x11 || payload[0] == 0x1f {
                 self.statements.clear();
+                self.described.clear();
             }
             self.asked.push_back(asked);
         }
@@ -211,11 +215,17 @@ impl Frontend {
                 let number = take_int(&mut rest, 4) as u32;
                 let (columns, parameters) = (take_int(&mut rest, 2), take_int(&mut rest, 2));
                 self.statements.push((number, parameters as u16));
+                self.described.push((number, columns));
                 replies.push(Reply::Prepared(number));
                 self.next_place(parameters, columns, true, replies);
             }
-            (Place::Start, Asked::Fetched | Asked::Fields) => {
-                self.place = Place::Rows { columns: self.columns };
+            (Place::Start, Asked::Fields) => {
+                self.place = Place::Rows { columns: 0 };
+                self.read_row(asked, payload, replies);
+            }
+            (Place::Start, Asked::Fetched { number }) => {
+                let described = self.described.iter().find(|(known, _)| *known == number);
+                self.place = Place::Rows { columns: described.expect("it was prepared").1 };
                 self.read_row(asked, payload, replies);
             }
             (Place::Start, _) => match first {
@@ -286,7 +296,7 @@ impl Frontend {
         }
         let mut rest = payload;
         let mut values = Vec::new();
-        if matches!(asked, Asked::Rows { is_binary: true } | Asked::Fetched) {
+        if matches!(asked, Asked::Rows { is_binary: true } | Asked::Fetched { .. }) {
             assert_eq!(take_int(&mut rest, 1), 0, "a binary row");
             let nulls = take_bytes(&mut rest, (columns as usize + 9) / 8);
             for at in 2..columns as usize + 2 {
