@@ -47,6 +47,7 @@ impl Relay {
         let now = self.now;
         self.ensure_buffer(to);
         self.servers[to].quiet_since = now;
+        self.servers[to].is_promised = false;
         self.clients[id].begin_answer();
         if message.intent == Intent::Replicate {
             return Ok(self.begin_replication(id, to, here));

@@ -332,7 +332,8 @@ impl Relay {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let was = server.preparing.take();
         if was.is_some_and(|was| was.number.is_none()) {
-            // The client waits to have it run.
+            // The client waits to have it run: here, lest it is prepared elsewhere again and again.
+            server.is_promised = client.is_some();
             self.ready.extend(client);
         }
     }
