@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use maitred_wire::dialect::Voice;
 
 use crate::client::Client;
-use crate::ids::{ClientId, ServerId};
+use crate::ids::ClientId;
+use crate::leftovers::Left;
 use crate::Relay;
 
 /// Of one client; PostgreSQL's have none.
@@ -24,9 +25,8 @@ pub struct Agreed {
     pub is_asking: bool,
     /// What its passwords are mixed with, as long as it is connected.
     pub nonce: Option<[u8; 20]>,
-    /// The number that its last row got, and the lease in which the server knew it.
-    pub insert_id: u64,
-    pub insert_id_at: Option<(ServerId, u64)>,
+    /// What its last statement left to be asked for.
+    pub left: Left,
     /// Types of the parameters of its statements, as it told them last.
     pub types: HashMap<u32, Box<[u8]>>,
 }

@@ -243,6 +243,7 @@ impl Relay {
                     effects,
                     runs,
                     under: None,
+                    asks: std::sync::OnceLock::new(),
                     parameters: std::sync::OnceLock::new(),
                 }));
             }

@@ -184,6 +184,7 @@ impl StatementTable {
             effects,
             runs,
             under,
+            asks: OnceLock::new(),
             parameters: OnceLock::new(),
         });
         self.known.insert(key, Arc::downgrade(&statement));

@@ -56,6 +56,8 @@ pub struct Pool {
     pub servers: u32,
     /// What its newest client has agreed on.
     pub flags: u64,
+    /// Servers may be kept for what a routine may have left.
+    pub may_reclaim: bool,
     pub counters: PoolCounters,
 }
 
@@ -111,6 +113,7 @@ impl Relay {
             is_gone: false,
             servers: 0,
             flags: 0,
+            may_reclaim: false,
             counters: PoolCounters::default(),
         });
         at
@@ -202,6 +205,7 @@ impl Relay {
         self.clients[id].state = client::State::Waiting { since: now };
         self.publish_share(at);
         self.want_server(at);
+        self.reclaim(at);
         Lent::Queued
     }
 
@@ -401,6 +405,7 @@ impl Relay {
     /// A lease goes on beyond a transaction.
     fn go_on(&mut self, id: ServerId, client: ClientId) {
         if self.adjust(id, client) {
+            self.disturb(Some(client));
             self.flush_server(id);
         }
         if self.clients.get(client).is_some_and(|client| client.has_input()) {

@@ -9,6 +9,7 @@ use std::hash::Hasher as _;
 use std::sync::{Arc, OnceLock};
 
 use lru::LruCache;
+use maitred_wire::dialect::Asks;
 use maitred_wire::effects::Effects;
 use siphasher::sip128::{Hasher128, SipHasher13};
 
@@ -29,6 +30,8 @@ pub struct Statement {
     pub runs: Option<Arc<Statement>>,
     /// The settings under which it was prepared, where its names do not stand for others later (MySQL).
     pub under: Option<Arc<Settings>>,
+    /// What it asks about the statement before it, once that mattered (MySQL).
+    pub asks: OnceLock<Option<Asks>>,
     /// How many parameters it has, once a server has said so (MySQL).
     pub parameters: OnceLock<u16>,
 }
@@ -296,6 +299,7 @@ mod tests {
                 effects: None,
                 runs: None,
                 under: None,
+                asks: OnceLock::new(),
                 parameters: OnceLock::new(),
             })
         };

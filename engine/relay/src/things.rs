@@ -6,7 +6,8 @@ use maitred_wire::dialect::Change;
 use maitred_wire::effects::{Effects, Question, Thing, Traces};
 use maitred_wire::{Dialect, Fault};
 
-use crate::ids::{ClientId, ServerId};
+use crate::ids::{ClientId, PoolId, ServerId};
+use crate::server::Server;
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
 use crate::trace::Trace;
@@ -14,7 +15,7 @@ use crate::Relay;
 
 impl Trace {
     /// What of `begins` stays without being asked for, and what is held by name.
-    pub(crate) fn lasting(&self, begins: Traces, dialect: Dialect) -> Traces {
+    pub(crate) fn lasting(&self, begins: Traces, asked: Traces, dialect: Dialect) -> Traces {
         let by_name = dialect.kinds_by_name();
         let mut lasting = begins.without(dialect.provable()).without(by_name);
         if !by_name.is_empty() {
@@ -22,7 +23,18 @@ impl Trace {
             lasting = lasting.without(Traces::NEXT_TRANSACTION);
         }
         lasting.add(self.held.kinds().without(dialect.provable()));
+        lasting.add(begins.and(Traces::ROUTINE).without(asked));
         lasting
+    }
+
+    /// What is not asked yet. Why: to ask what a routine has left undoes it, so its client keeps the server until
+    /// somebody else wants one, or until it gives a lock back.
+    pub(crate) fn spared(&self, effects: &Effects, is_wanted: bool) -> Traces {
+        if is_wanted || effects.ends.has(Traces::LOCKS) {
+            Traces::NONE
+        } else {
+            Traces::ROUTINE
+        }
     }
 
     /// Take over what an answer says of things with names; returns the kinds that pin.
@@ -132,19 +144,41 @@ impl Relay {
         Ok(())
     }
 
+    /// Does somebody wait for a server of this pool?
+    pub(crate) fn is_wanted(&self, id: ServerId) -> bool {
+        let pool = &self.pools[self.servers[id].pool.0 as usize];
+        pool.waiting > 0 || pool.shared.waiting_elsewhere(self.worker) > 0
+    }
+
+    /// What a routine may have left is to be asked for, if its server is wanted or its client gives a lock back.
+    pub(crate) fn doubt_routine(&mut self, id: ServerId) {
+        let is_wanted = self.is_wanted(id);
+        let Some(trace) = &mut self.servers[id].trace else { return };
+        if trace.pins.has(Traces::ROUTINE) && (is_wanted || trace.pending.ends.has(Traces::LOCKS)) {
+            trace.pins = trace.pins.without(Traces::ROUTINE);
+            trace.pending.begins.add(Traces::ROUTINE);
+        }
+    }
+
+    /// Somebody waits: servers that are kept for what a routine may have left are asked.
+    pub(crate) fn reclaim(&mut self, at: PoolId) {
+        if !std::mem::take(&mut self.pools[at.0 as usize].may_reclaim) {
+            return;
+        }
+        let is_kept = |server: &Server| {
+            server.pool == at
+                && server.is_free()
+                && server.trace.as_ref().is_some_and(|trace| trace.pins.has(Traces::ROUTINE))
+        };
+        let kept: Vec<_> =
+            self.servers.iter().filter(|(_, server)| is_kept(server)).map(|(id, _)| id).collect();
+        for id in kept {
+            self.end_lease_if_over(id);
+        }
+    }
+
     /// Does it serve several clients in turn?
     fn is_shared(&self, id: ServerId) -> bool {
         self.pools[self.servers[id].pool.0 as usize].mode() != PoolMode::Session
-    }
-
-    /// The number that the last row got was asked for.
-    pub(crate) fn keep_insert_id(&mut self, client: ClientId, server: ServerId, insert_id: Option<u64>) {
-        let Some(insert_id) = insert_id else { return };
-        let lease = self.servers.get(server).map(|held| (server, held.leases));
-        let Some(client) = self.clients.get_mut(client) else { return };
-        if let Some(agreed) = &mut client.agreed {
-            agreed.insert_id = insert_id;
-            agreed.insert_id_at = lease;
-        }
     }
 }

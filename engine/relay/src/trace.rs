@@ -51,20 +51,22 @@ pub struct Trace {
     pub text: Vec<u8>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Asked {
     effects: Effects,
     question: Question,
     findings: Vec<Finding>,
     /// It was told to stop to listen, and asked nothing.
     is_stop: bool,
+    /// It was asked what went wrong, and tells it in these rows.
+    messages: Option<Vec<Box<[u8]>>>,
     is_damaged: bool,
     /// It was cancelled instead of something of the client's: to be asked again.
     is_void: bool,
 }
 
 /// Does the server say by itself when this setting changes? Then it is known already.
-fn is_reported(dialect: Dialect, fresh: Option<&Welcome>, name: &str) -> bool {
+pub(crate) fn is_reported(dialect: Dialect, fresh: Option<&Welcome>, name: &str) -> bool {
     !dialect.is_identity(name)
         && (dialect.is_tracked(name) || fresh.is_some_and(|fresh| fresh.settings.value(name).is_some()))
 }
@@ -84,6 +86,11 @@ pub(crate) enum Standing {
 }
 
 impl Trace {
+    /// May its lease end, or something hidden be asked, as far as is known?
+    fn may_end(&self) -> bool {
+        self.pins.is_empty() || !self.pending.is_empty()
+    }
+
     /// What sequences gave is gone; `is_last`: nothing that asks for it stands behind.
     pub(crate) fn forget_sequences(&mut self, is_last: bool) {
         self.pins = self.pins.without(Traces::SEQUENCES);
@@ -188,6 +195,10 @@ impl Server {
     pub(crate) fn note_finding(&mut self, row: Option<&[u8]>) {
         let dialect = self.dialect;
         let Some(asked) = self.trace.as_mut().and_then(|trace| trace.asked.as_mut()) else { return };
+        if let Some(messages) = &mut asked.messages {
+            messages.extend(row.map(|row| dialect.message_of(row)));
+            return;
+        }
         match row.and_then(|row| dialect.finding_of(row)) {
             Some(finding) => asked.findings.push(finding),
             None => asked.is_damaged = true,
@@ -305,6 +316,11 @@ impl Relay {
     /// May the lease of a free server end? Asks the server, if only it knows.
     pub(crate) fn standing(&mut self, id: ServerId) -> Standing {
         let now = self.now;
+        self.doubt_routine(id);
+        if self.must_tell(id) && self.servers[id].trace.as_ref().is_none_or(|trace| trace.may_end()) {
+            return self.ask_what_went_wrong(id);
+        }
+        let is_wanted = self.is_wanted(id);
         let server = &self.servers[id];
         let Some(trace) = &server.trace else { return Standing::Clean };
         if trace.pending.is_empty() {
@@ -336,7 +352,7 @@ impl Relay {
             kept.add(Traces::PREPARED);
         }
         question.traces.add(effects.ends.and(kept));
-        question.traces = question.traces.and(dialect.provable());
+        question.traces = question.traces.and(dialect.provable()).without(trace.spared(&effects, is_wanted));
         if question.traces.has(dialect.kinds_by_name().with(Traces::ROUTINE)) {
             question.lock_names = trace.held.names(Traces::LOCKS).map(Box::from).collect();
         }
@@ -371,27 +387,21 @@ impl Relay {
             let lifted = limits.filter(|limit| is_everywhere(limit) || may_be_set(limit)).collect();
             question.lifted = lifted;
         }
-        let lasting = trace.lasting(effects.begins, dialect);
+        let lasting = trace.lasting(effects.begins, question.traces, dialect);
         if trace.pins.is_empty() && !lasting.is_empty() {
             trace.since = now;
         }
         let new = lasting.without(trace.pins);
         trace.pins = trace.pins.without(dialect.kinds_by_name().without(dialect.provable()));
         trace.pins.add(lasting);
+        self.pools[server.pool.0 as usize].may_reclaim |= lasting.has(Traces::ROUTINE);
         if effects.blinds {
             dialect.write_tracking(&mut server.output);
             server.adjusting += 1;
             server.owe(Answer::Ready(Unit::Query), false, now);
         }
         let trace = server.trace.as_mut().expect("looked at above");
-        trace.asked = Some(Asked {
-            effects,
-            question,
-            findings: Vec::new(),
-            is_stop: false,
-            is_damaged: false,
-            is_void: false,
-        });
+        trace.asked = Some(Asked { effects, question, ..Asked::default() });
         let asked = trace.asked.as_ref().expect("just set");
         if asked.question.is_empty() {
             // Only what needs no asking, own settings to be brought back among it.
@@ -403,7 +413,19 @@ impl Relay {
         dialect.write_probe(&mut server.output, &asked.question);
         server.statements.unnamed = None;
         server.owe(Answer::Ready(Unit::Query), false, now);
+        self.disturb(self.servers[id].client());
         self.count_pins(new);
+        self.flush_server(id);
+        Standing::Asked
+    }
+
+    /// What went wrong in the last statement is told before the server is anybody else's.
+    fn ask_what_went_wrong(&mut self, id: ServerId) -> Standing {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        server.dialect.write_show(&mut server.output);
+        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.trace_mut(now).asked = Some(Asked { messages: Some(Vec::new()), ..Asked::default() });
         self.flush_server(id);
         Standing::Asked
     }
@@ -416,14 +438,7 @@ impl Relay {
         server.dialect.write_query(&mut server.output, server.dialect.stop_listening_text());
         server.statements.unnamed = None;
         server.owe(Answer::Ready(Unit::Query), false, now);
-        server.trace_mut(now).asked = Some(Asked {
-            effects: Effects::default(),
-            question: Question::default(),
-            findings: Vec::new(),
-            is_stop: true,
-            is_damaged: false,
-            is_void: false,
-        });
+        server.trace_mut(now).asked = Some(Asked { is_stop: true, ..Asked::default() });
         if let Some(client) = client {
             self.note_stopping(client);
         }
@@ -449,6 +464,7 @@ impl Relay {
     pub(crate) fn note_answered(&mut self, id: ServerId, client: Option<ClientId>) {
         let now = self.now;
         let server = &mut self.servers[id];
+        let dialect = server.dialect;
         let Some(trace) = &mut server.trace else { return };
         let Some(asked) = trace.asked.take() else { return };
         if asked.is_stop {
@@ -456,6 +472,10 @@ impl Relay {
                 let trace = self.servers[id].trace_mut(now);
                 trace.pins = trace.pins.without(Traces::LISTENS);
             }
+            return;
+        }
+        if let Some(messages) = asked.messages {
+            self.keep_messages(client, dialect, messages);
             return;
         }
         if asked.is_void {
@@ -505,6 +525,7 @@ impl Relay {
                 }
                 Finding::Name(name) => trace.pending.settings.set.push(name.into()),
                 Finding::Released => is_released = true,
+                Finding::Made(kind, count) => trace.held.note_made(kind, count),
                 Finding::Setting(name, value) if name == "last_insert_id" && dialect.takes_turns() => {
                     insert_id = value.and_then(|value| value.parse().ok());
                 }
@@ -545,47 +566,6 @@ impl Relay {
             }
         }
         self.count_pins(new);
-    }
-
-    /// A client's settings are its server's now, but for those in which the two differed `before`, and for
-    /// what a reset brings back of the client's own.
-    fn carry(&mut self, id: ClientId, server: ServerId, before: &Settings, effects: &Effects) {
-        let Some(client) = self.clients.get_mut(id) else { return };
-        let dialect = client.dialect;
-        let fresh = self.pools[client.pool.0 as usize].shared.welcome();
-        let is_reset = |name: &str| {
-            effects.settings.reset_all && !dialect.is_unlisted(name)
-                || effects.settings.reset.iter().any(|reset| reset.eq_ignore_ascii_case(name))
-        };
-        let own = Arc::clone(&client.own_settings);
-        let settings = Arc::clone(&self.servers[server].settings);
-        let was = std::mem::replace(&mut client.settings, Arc::clone(&settings));
-        let due = before.changes_to(&was);
-        let back: Vec<_> = own
-            .iter()
-            .filter(|(name, _)| is_reset(name) && settings.value(name).is_none())
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
-        if back.is_empty() && due.is_empty() {
-            return;
-        }
-        let mut settings = (*settings).clone();
-        for (name, value) in due {
-            match value {
-                Some(value) => drop(settings.set(name, value)),
-                None => drop(settings.remove(name)),
-            }
-        }
-        for (name, value) in &back {
-            settings.set(name, value);
-        }
-        client.settings = self.settings.intern(settings);
-        for (name, value) in back {
-            let is_told = was.value(&name) == Some(&value);
-            if !is_told && is_reported(dialect, fresh.as_deref(), &name) {
-                self.say(id, |out| dialect.say_setting(out, &name, &value));
-            }
-        }
     }
 
     /// The server goes, and with it what its client believes to have: it is told at its next request.

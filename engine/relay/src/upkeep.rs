@@ -255,6 +255,14 @@ impl Relay {
             self.servers[id].trace = None;
             self.end_lease_if_over(id);
             return Time::NEVER;
+        } else if pinned <= now && server.pins() == Traces::ROUTINE {
+            // Why: there may be nothing that keeps it.
+            let trace = self.servers[id].trace.as_mut().expect("it has pins");
+            trace.pins = Traces::NONE;
+            trace.pending.begins.add(Traces::ROUTINE);
+            trace.pending.ends.add(Traces::LOCKS);
+            self.end_lease_if_over(id);
+            return Time::NEVER;
         } else if pinned <= now {
             let words = server.pins().names().collect::<Vec<_>>().join(", ");
             let text =

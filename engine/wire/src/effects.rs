@@ -179,8 +179,10 @@ impl Touched {
 pub enum Thing {
     /// It is there afterwards; an empty name: one that the text does not say.
     Made(Traces, Box<str>),
-    /// It is gone, if the statement succeeded.
+    /// It is gone, if the statement succeeded and it was there.
     Gone(Traces, Box<str>),
+    /// It was there and is gone, if the statement succeeded.
+    OneGone(Traces, Box<str>),
     /// All of a kind are.
     AllGone(Traces),
     /// What the names of this kind stand for is another matter from here on.
@@ -223,10 +225,29 @@ impl Things {
                 Thing::Gone(kind, name) if !has_failed && !name.is_empty() => {
                     self.0.retain(|(of, have)| of != kind || have != name);
                 }
+                Thing::OneGone(kind, name) if !has_failed => {
+                    let place = self.0.iter().position(|(of, have)| of == kind && have == name);
+                    let unnamed = || self.0.iter().position(|(of, have)| of == kind && have.is_empty());
+                    if let Some(place) = place.or_else(unnamed) {
+                        self.0.remove(place);
+                    }
+                }
                 Thing::AllGone(kinds) if !has_failed => self.forget(*kinds),
-                Thing::Gone(..) | Thing::AllGone(_) | Thing::Prepared(..) | Thing::Forgotten(_) => {}
+                Thing::Gone(..)
+                | Thing::OneGone(..)
+                | Thing::AllGone(_)
+                | Thing::Prepared(..)
+                | Thing::Forgotten(_) => {}
             }
         }
+    }
+
+    /// So many of a kind were made in all since the session began, by whatever.
+    pub fn note_made(&mut self, kind: Traces, count: u64) {
+        self.0.retain(|(of, name)| *of != kind || !name.is_empty());
+        let named = self.names(kind).count() as u64;
+        let unnamed = count.saturating_sub(named).min(Self::MOST as u64);
+        self.0.extend((0..unnamed).map(|_| (kind, Box::from(""))));
     }
 
     /// The kinds of which something is there.
@@ -387,6 +408,8 @@ pub enum Finding {
     Channel(String),
     /// There is a setting of this name, whose value is to be asked for.
     Name(String),
+    /// So many of this kind were made since the session began.
+    Made(Traces, u64),
     /// Locks that a routine had taken unseen are released by the question itself: nothing else tells of them.
     Released,
 }

@@ -2,7 +2,7 @@
 //!
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
-use super::{Change, Outcome, Prepared, Run};
+use super::{Asks, Change, Known, Message, Outcome, Prepared, Run, Show, Voice};
 use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
 
@@ -156,14 +156,57 @@ impl Dialect {
         mysql::reply::query(out, mysql::setup::SETUP.as_bytes());
     }
 
+    /// What `text` asks about the statement before it.
+    #[inline]
+    pub fn asks(self, text: &[u8]) -> Option<Asks> {
+        mysql::leftovers::asks(text)
+    }
+
+    /// The `SHOW` of what went wrong that `text` is, if it is one.
+    #[inline]
+    pub fn shows(self, text: &[u8]) -> Option<Show> {
+        if !mysql::leftovers::may_show(text) {
+            return None;
+        }
+        mysql::leftovers::asks(text)?.shows
+    }
+
+    /// `text` with what is known in the place of what it asks; None: it stays as it is.
+    pub fn substituted(self, text: &[u8], known: &Known) -> Option<Vec<u8>> {
+        mysql::leftovers::substituted(text, known)
+    }
+
+    /// Have a server tell what went wrong: one request with one `Ready`, whose rows `message_of` reads.
+    pub fn write_show(self, out: &mut Vec<u8>) {
+        mysql::reply::query(out, mysql::leftovers::SHOW_ALL.as_bytes());
+    }
+
+    pub fn message_of(self, row: &[u8]) -> Message {
+        mysql::leftovers::message_of(row)
+    }
+
+    pub fn is_error(self, message: &Message) -> bool {
+        mysql::leftovers::is_error(message)
+    }
+
+    /// Answer a `SHOW` of what went wrong.
+    pub fn say_messages(self, out: &mut Vec<u8>, voice: &mut Voice, show: Show, messages: &[Message]) {
+        mysql::leftovers::say(out, voice, show, messages);
+    }
+
+    /// Have a server believe that the last row got this number: one request with one `Ready`.
+    pub fn write_insert_id(self, out: &mut Vec<u8>, number: u64) {
+        mysql::reply::query(out, format!("SET last_insert_id={number}").as_bytes());
+    }
+
     /// Take apart what a server says has changed in its session.
     pub fn changes_of(self, changed: &[u8]) -> impl Iterator<Item = Result<Change<'_>, Fault>> {
         mysql::progress::changes(changed)
     }
 
-    /// Say the end of a statement's results to a client that is not told of its session's state.
-    pub fn say_outcome(self, out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>) {
-        mysql::reply::untracked(out, message, outcome);
+    /// Say the end of a statement's results, with as much of its session's state as its client is told.
+    pub fn say_outcome(self, out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, is_told: bool) {
+        mysql::reply::outcome(out, message, outcome, is_told);
     }
 
     /// Have a server begin a new session in the same connection, with an operator's `parameters`; returns how many requests that makes, each

@@ -9,7 +9,7 @@
 use super::assign;
 use super::calls;
 use super::probe::LOCK_NAME_CHARS;
-use super::words::{is, is_any, name, plain, Reading, Token, Words};
+use super::words::{is, is_any, name, plain, said, Reading, Token, Words};
 use crate::effects::{Effects, Thing, Touched, Traces};
 
 /// The effects of `text`, which may hold several statements; None: none but what the server tells by itself.
@@ -120,6 +120,8 @@ pub(super) struct Judge<'a> {
     pub words: Words<'a>,
     pub found: Effects,
     reading: Reading,
+    /// What was prepared in this text, under which names.
+    prepared: Vec<(String, String)>,
 }
 
 /// Where to stop reading an expression.
@@ -132,7 +134,7 @@ pub(super) enum Until {
 
 impl<'a> Judge<'a> {
     fn new(text: &'a [u8], reading: Reading) -> Self {
-        Judge { words: Words::new(text, reading), found: Effects::default(), reading }
+        Judge { words: Words::new(text, reading), found: Effects::default(), reading, prepared: Vec::new() }
     }
 
     fn statements(&mut self) {
@@ -429,15 +431,20 @@ impl<'a> Judge<'a> {
             self.forget();
             return self.rest();
         }
-        self.found.defines = !self.words.skip(b"temporary");
+        let is_temporary = self.words.skip(b"temporary");
+        self.found.defines |= !is_temporary;
         let is_table = [&b"table"[..], b"tables", b"sequence"].into_iter().any(|word| self.words.skip(word));
         if is_table {
-            if self.words.skip(b"if") {
-                self.words.skip(b"exists");
-            }
+            let may_be_missing = self.words.skip(b"if");
+            self.words.skip(b"exists");
+            let is_certain = is_temporary && !may_be_missing;
             loop {
                 let name = self.dotted();
-                self.gone(Traces::TEMPORARY, &name);
+                self.found.things.push(if is_certain {
+                    Thing::OneGone(Traces::TEMPORARY, name.into())
+                } else {
+                    Thing::Gone(Traces::TEMPORARY, name.into())
+                });
                 if !self.words.skip_symbol(b',') {
                     break;
                 }
@@ -515,8 +522,16 @@ impl<'a> Judge<'a> {
         let start = self.words.at() - first.len();
         let name = self.dotted();
         self.words.skip(b"from");
-        let is_literal = matches!(self.words.next(), Some(Token::Text(_)))
-            || matches!(self.words.peek(), Some(Token::Text(_)));
+        let token = self.words.next();
+        let was_text = matches!(token, Some(Token::Text(_)));
+        let literal = match token {
+            Some(Token::Text(text) | Token::Word(text)) => said(text),
+            _ => None,
+        };
+        // Why also one that we cannot read: it can be said again as it stands.
+        let is_literal = literal.is_some() || was_text;
+        self.prepared.retain(|(known, _)| *known != name);
+        self.prepared.extend(literal.map(|text| (name.clone(), text)));
         let is_end = matches!(self.words.peek(), None | Some(Token::Symbol(b';')));
         let whole = self.words.since(start);
         match std::str::from_utf8(whole) {
@@ -553,7 +568,7 @@ impl<'a> Judge<'a> {
                     Some(Token::Word(word)) => is(word, b"using"),
                     _ => false,
                 };
-                if let Some(inner) = plain(text).filter(|_| is_whole) {
+                if let Some(inner) = said(text).filter(|_| is_whole) {
                     let inner = judged(inner.as_bytes(), self.reading);
                     self.found.add(&inner);
                     return self.variables();
@@ -562,6 +577,14 @@ impl<'a> Judge<'a> {
                 let mut code = Judge::new(inner, self.reading);
                 code.code();
                 self.found.add(&code.found);
+            }
+        }
+        if let Some(Token::Word(word)) = self.words.peek() {
+            let name = name(word).unwrap_or_default();
+            if let Some((_, text)) = self.prepared.iter().find(|(known, _)| *known == name) {
+                let inner = judged(text.as_bytes(), self.reading);
+                self.found.add(&inner);
+                return self.variables();
             }
         }
         // Why: what it runs was judged when it was prepared, perhaps long ago.

@@ -7,7 +7,10 @@
 
 use std::ops::Range;
 
+use super::frame;
+use super::reply::{self, Voice};
 use super::words::{bare, is, is_any, name, Token, Words};
+use crate::dialect::ColumnType;
 
 /// What a text asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +42,46 @@ pub enum Show {
     Count { only_errors: bool },
 }
 
+/// What a server told of one thing that went wrong: the row of its answer to [`SHOW_ALL`], without its header.
+pub type Message = Box<[u8]>;
+
+/// What a server is asked to tell all of it.
+pub const SHOW_ALL: &str = "SHOW WARNINGS";
+
+/// Read a whole row of the answer.
+pub fn message_of(row: &[u8]) -> Message {
+    row.get(frame::HEADER..).unwrap_or_default().into()
+}
+
+/// Is it an error, not a warning or a note?
+pub fn is_error(message: &Message) -> bool {
+    frame::string(message).is_ok_and(|(level, _)| level == b"Error")
+}
+
+/// Answer a `SHOW` of what went wrong.
+pub fn say(out: &mut Vec<u8>, voice: &mut Voice, show: Show, messages: &[Message]) {
+    let is_shown = |message: &&Message, only_errors: bool| !only_errors || is_error(message);
+    match show {
+        Show::Count { only_errors } => {
+            let kind = if only_errors { "error" } else { "warning" };
+            reply::columns(out, voice, &[(&format!("@@session.{kind}_count"), ColumnType::Int8)]);
+            let count = messages.iter().filter(|message| is_shown(message, only_errors)).count();
+            reply::row(out, voice, &[Some(&count.to_string())]);
+        }
+        Show::Rows { only_errors, skip, most } => {
+            let columns =
+                [("Level", ColumnType::Text), ("Code", ColumnType::Int4), ("Message", ColumnType::Text)];
+            reply::columns(out, voice, &columns);
+            let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+            let rows = messages.iter().filter(|message| is_shown(message, only_errors));
+            for message in rows.skip(place(skip)).take(place(most)) {
+                voice.sequence = frame::packet(out, voice.sequence, |out| out.extend_from_slice(message));
+            }
+        }
+    }
+    reply::rows_end(out, voice);
+}
+
 /// What is known of the statement before. None: the server is to say it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Known {
@@ -57,6 +100,12 @@ enum Wanted {
     Errors,
     InsertId,
     ConnectionId,
+}
+
+/// Does `text` begin as what is answered from what was told before?
+pub fn may_show(text: &[u8]) -> bool {
+    let text = text.trim_ascii_start();
+    matches!(text, [b's' | b'S', b'h' | b'H', ..] | [b'/' | b'-' | b'#', ..])
 }
 
 /// What `text` asks for; None: nothing of all that.

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::judge;
-use super::words::{bare, is, name, plain, Token, Words};
+use super::words::{self, is, name, Token, Words};
 use crate::effects::{Effects, Traces};
 
 /// The prepared statement that `text` runs, if that is what it begins with, and where its name stands.
@@ -37,14 +37,10 @@ pub fn effects_of_prepared(prepare: &[u8]) -> Effects {
     });
     let unknown = || Effects { begins: Traces::ROUTINE, ..judge::after_unseen_change() };
     let Some(said) = said else { return unknown() };
-    match plain(said) {
+    match words::said(said) {
         Some(text) => judge::effects(text.as_bytes()).map(|effects| *effects).unwrap_or_default(),
-        // Why: with quotes and escapes undone, the words may be others.
-        None if bare(said).contains(&b'\\') => unknown(),
-        None => {
-            let text: Vec<u8> = bare(said).to_vec();
-            judge::effects(&text).map(|effects| *effects).unwrap_or_default()
-        }
+        // Why: with its escapes undone, the words may be others.
+        None => unknown(),
     }
 }
 

@@ -50,8 +50,9 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
         // Why nothing better: MySQL tells nobody without privileges which variables a session has.
         sql.push_str(
             "/*M! UNION ALL SELECT _binary'name',CAST(VARIABLE_NAME AS BINARY),NULL FROM information_schema.USER_VARIABLES \
-             UNION ALL SELECT _binary'made',NULL,NULL FROM information_schema.SESSION_STATUS \
-             WHERE VARIABLE_NAME IN('COM_CREATE_TEMPORARY_TABLE','COM_PREPARE_SQL') AND VARIABLE_VALUE>0*/\
+             UNION ALL SELECT _binary'made',CAST(LOWER(VARIABLE_NAME) AS BINARY),CAST(VARIABLE_VALUE AS BINARY) \
+             FROM information_schema.SESSION_STATUS \
+             WHERE VARIABLE_NAME IN('COM_CREATE_TEMPORARY_TABLE','COM_PREPARE_SQL')*/\
              /*!50708 UNION ALL SELECT _binary'variables',NULL,NULL*/",
         );
     }
@@ -137,7 +138,11 @@ pub fn finding(message: &[u8]) -> Option<Finding> {
         b"locks" => Finding::Trace(Traces::LOCKS),
         b"released" => Finding::Released,
         b"insert id" => Finding::Trace(Traces::INSERT_ID),
-        b"made" => Finding::Trace(Traces::TEMPORARY),
+        b"made" => {
+            let is_table = name? == b"com_create_temporary_table";
+            let kind = if is_table { Traces::TEMPORARY } else { Traces::PREPARED };
+            Finding::Made(kind, text(value?)?.parse().ok()?)
+        }
         b"variables" => Finding::Trace(Traces::VARIABLES),
         b"name" => match name.and_then(super::words::name) {
             Some(name) => Finding::Name(format!("@{name}")),

@@ -257,6 +257,17 @@ pub(super) fn name(word: &[u8]) -> Option<String> {
     is_plain.then(|| text.to_ascii_lowercase())
 }
 
+/// What a string of the usual kind says, if it has no backslash: its quotes are the same in each mode then.
+pub(super) fn said(text: &[u8]) -> Option<String> {
+    let (quote, doubled) = match text {
+        [b'\'', .., b'\''] => ("'", "''"),
+        [b'"', .., b'"'] => ("\"", "\"\""),
+        _ => return None,
+    };
+    let inner = std::str::from_utf8(text.get(1..text.len() - 1)?).ok()?;
+    (!inner.contains('\\')).then(|| inner.replace(doubled, quote))
+}
+
 /// What a string holds, if it says it plainly: in printable ASCII and without escapes.
 pub(super) fn plain(text: &[u8]) -> Option<&str> {
     if !matches!(text, [b'\'', .., b'\''] | [b'"', .., b'"']) || text.len() < 2 {

@@ -1,0 +1,210 @@
+//! What a statement leaves to be asked for by the next, though that may run on another server (MySQL).
+//!
+//! Kept from what servers say at the end of each statement; where a later text asks, the answer is put into it,
+//! or said by us. Rows of warnings are asked for before a lease ends. Called by `commands`, by `trace` for the
+//! asking.
+
+use std::sync::Arc;
+
+use maitred_wire::dialect::{Asks, Known, Outcome};
+use maitred_wire::{ClientMessage, Dialect};
+
+use crate::client::Step;
+use crate::ids::{ClientId, ServerId};
+use crate::snapshot::PoolMode;
+use crate::statements::Statement;
+use crate::Relay;
+
+/// How many bytes of warnings are kept for a client between two statements.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// Of the last statement of one client.
+#[derive(Debug, Default)]
+pub struct Left {
+    row_count: i64,
+    found_rows: u64,
+    warnings: u64,
+    errors: u64,
+    /// What the server told of them; None: it was not asked.
+    messages: Option<Vec<maitred_wire::dialect::Message>>,
+    /// The lease in which the server can say all this itself, since nothing else was asked of it.
+    at: Option<(ServerId, u64)>,
+    /// The number that the last row got, and the lease in which the server knows it.
+    pub insert_id: u64,
+    pub insert_id_at: Option<(ServerId, u64)>,
+    /// The statement under way asks for warnings: it leaves them as they are.
+    is_asking: bool,
+}
+
+impl Left {
+    /// A statement has ended; `rows`: how many it gave, if it gave any.
+    fn note(&mut self, outcome: &Outcome<'_>, rows: u64, lease: (ServerId, u64)) {
+        match outcome.affected {
+            Some(affected) => self.row_count = i64::try_from(affected).unwrap_or(i64::MAX),
+            None => (self.row_count, self.found_rows) = (-1, rows),
+        }
+        if outcome.insert_id != 0 {
+            self.insert_id = outcome.insert_id;
+            self.insert_id_at = Some(lease);
+        }
+        self.at = Some(lease);
+        if !self.is_asking {
+            (self.warnings, self.errors, self.messages) = (u64::from(outcome.warnings), 0, None);
+        }
+    }
+
+    /// A statement failed.
+    fn note_failure(&mut self, lease: (ServerId, u64)) {
+        (self.row_count, self.warnings, self.errors, self.messages) = (-1, 1, 1, None);
+        self.at = Some(lease);
+    }
+}
+
+impl Relay {
+    fn left(&mut self, client: ClientId) -> Option<&mut Left> {
+        self.clients.get_mut(client)?.agreed.as_mut().map(|agreed| &mut agreed.left)
+    }
+
+    fn lease_of(&self, id: ServerId) -> (ServerId, u64) {
+        (id, self.servers.get(id).map_or(0, |server| server.leases))
+    }
+
+    /// The client's statement has ended on its server.
+    pub(crate) fn note_left(&mut self, client: ClientId, id: ServerId, outcome: &Outcome<'_>) {
+        let (lease, rows) = (self.lease_of(id), self.servers[id].reading.rows);
+        if let Some(left) = self.left(client) {
+            left.note(outcome, rows, lease);
+        }
+    }
+
+    /// It failed there.
+    pub(crate) fn note_failure_left(&mut self, client: ClientId, id: ServerId) {
+        let lease = self.lease_of(id);
+        if let Some(left) = self.left(client) {
+            left.note_failure(lease);
+        }
+    }
+
+    /// Something hidden is asked of a client's server: what it says of the last statement is not the client's.
+    pub(crate) fn disturb(&mut self, client: Option<ClientId>) {
+        if let Some(left) = client.and_then(|client| self.left(client)) {
+            left.at = None;
+        }
+    }
+
+    /// Must the server tell what went wrong, before it is asked anything else or lent to others?
+    pub(crate) fn must_tell(&self, id: ServerId) -> bool {
+        let server = &self.servers[id];
+        let client = server.client().and_then(|client| self.clients.get(client));
+        let Some(left) = client.and_then(|client| Some(&client.agreed.as_ref()?.left)) else { return false };
+        left.warnings > 0
+            && left.messages.is_none()
+            && left.at == Some((id, server.leases))
+            && self.pools[server.pool.0 as usize].mode() != PoolMode::Session
+    }
+
+    /// The server has told.
+    pub(crate) fn keep_messages(&mut self, client: Option<ClientId>, dialect: Dialect, rows: Vec<Box<[u8]>>) {
+        let Some(left) = client.and_then(|client| self.left(client)) else { return };
+        let mut bytes = 0;
+        let rows: Vec<_> = rows
+            .into_iter()
+            .take_while(|row| {
+                bytes += row.len();
+                bytes <= MOST_BYTES
+            })
+            .collect();
+        left.warnings = rows.len() as u64;
+        left.errors = rows.iter().filter(|row| dialect.is_error(row)).count() as u64;
+        left.messages = Some(rows);
+        left.at = None;
+    }
+
+    /// Answer a text that shows what went wrong, if no server can say it; `to`: the client's, if it has one.
+    pub(crate) fn show_left(
+        &mut self,
+        id: ClientId,
+        to: Option<ServerId>,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Option<Step> {
+        let dialect = self.clients[id].dialect;
+        if here.len() < message.total {
+            return None;
+        }
+        let show = dialect.shows(dialect.query_text(here))?;
+        let lease = to.map(|to| self.lease_of(to));
+        let mut voice = self.voice(id);
+        let left = self.left(id)?;
+        if lease.is_some() && left.at == lease {
+            return None;
+        }
+        let messages = left.messages.take().unwrap_or_default();
+        self.say(id, |out| dialect.say_messages(out, &mut voice, show, &messages));
+        let left = self.left(id)?;
+        left.messages = Some(messages);
+        Some(Step::Used(here.len()))
+    }
+
+    /// What is to be put into a text that `asks`, for this server.
+    fn known_for(&mut self, id: ClientId, to: ServerId, asks: &Asks) -> Known {
+        let (lease, number) = (self.lease_of(to), self.cancel_key(id, 0).pid);
+        let mut known =
+            Known { connection_id: asks.connection_id.then_some(u64::from(number)), ..Known::default() };
+        let Some(left) = self.left(id) else { return known };
+        left.is_asking =
+            asks.warning_count || asks.error_count || asks.get_diagnostics || asks.shows.is_some();
+        if left.at != Some(lease) {
+            known.row_count = Some(left.row_count);
+            known.found_rows = Some(left.found_rows);
+            known.warnings = Some(left.warnings);
+            known.errors = Some(left.errors);
+        }
+        known
+    }
+
+    /// A text is about to go to a server: what it asks of the statement before is put there, or into it. None: it
+    /// goes as it is.
+    pub(crate) fn answer_in_text(&mut self, id: ClientId, to: ServerId, text: &[u8]) -> Option<Vec<u8>> {
+        let dialect = self.clients[id].dialect;
+        let asks = dialect.asks(text);
+        self.prepare_answers(id, to, asks.as_ref()).and_then(|known| dialect.substituted(text, &known))
+    }
+
+    /// As `answer_in_text`, for a prepared statement: the one to be run in its place.
+    pub(crate) fn answer_in_statement(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        statement: &Arc<Statement>,
+    ) -> Option<Arc<Statement>> {
+        let dialect = self.clients[id].dialect;
+        let asks = *statement.asks.get_or_init(|| dialect.asks(&statement.definition));
+        let known = self.prepare_answers(id, to, asks.as_ref())?;
+        let text = dialect.substituted(&statement.definition, &known)?;
+        let under = statement.under.clone();
+        let meaning = under.as_ref().map_or(0, |under| under.meaning(dialect.naming_settings()));
+        let key = self.hasher.key_in(&text, meaning, 0);
+        Some(self.statement_table.intern_in(key, &text, under, || (statement.effects.clone(), None)))
+    }
+
+    fn prepare_answers(&mut self, id: ClientId, to: ServerId, asks: Option<&Asks>) -> Option<Known> {
+        let lease = self.lease_of(to);
+        let Some(asks) = asks else {
+            self.left(id)?.is_asking = false;
+            return None;
+        };
+        let known = self.known_for(id, to, asks);
+        let left = self.left(id)?;
+        if asks.insert_id && left.insert_id_at != Some(lease) {
+            left.insert_id_at = Some(lease);
+            let number = left.insert_id;
+            let now = self.now;
+            let server = &mut self.servers[to];
+            server.dialect.write_insert_id(&mut server.output, number);
+            server.adjusting += 1;
+            server.owe(crate::answers::Answer::Ready(crate::answers::Unit::Query), false, now);
+        }
+        Some(known)
+    }
+}
