@@ -556,8 +556,8 @@ a: insert into r values (1)
 a: select * from r
 a-: drop temporary table r
 """
-HOLDING = {"clock", "transactions", "autocommit", "temporary", "locks", "tables_locked", "handlers", "xa",
-           "found", "sql_prepared"}  # fmt: skip
+HOLDING = {"clock", "transactions", "autocommit", "temporary", "locks", "tables_locked", "handlers",
+           "xa", "found", "sql_prepared"}  # fmt: skip
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.keys() - HOLDING))
