@@ -234,7 +234,7 @@ impl Relay {
             State::Leased(server) => {
                 self.clients[id].dialect.takes_turns() && self.servers[server].is_copying_in()
             }
-            _ => false,
+            _ => self.clients[id].is_sending_in_vain(),
         }
     }
 
