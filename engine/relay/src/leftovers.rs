@@ -4,6 +4,7 @@
 //! or said by us. Rows of warnings are asked for before a lease ends. Called by `commands`, by `trace` for the
 //! asking.
 
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use maitred_wire::dialect::{Asks, Known, Outcome};
@@ -71,7 +72,12 @@ impl Relay {
 
     /// The client's statement has ended on its server.
     pub(crate) fn note_left(&mut self, client: ClientId, id: ServerId, outcome: &Outcome<'_>) {
-        let (lease, rows) = (self.lease_of(id), self.servers[id].reading.rows);
+        let (lease, rows, now) = (self.lease_of(id), self.servers[id].reading.rows, self.now);
+        let server = &mut self.servers[id];
+        if outcome.insert_id != 0 && server.shared.reads_insert_id.load(Ordering::Relaxed) {
+            // Spec: of a number that the statement itself gave, LAST_INSERT_ID() knows nothing.
+            server.trace_mut(now).pending.settings.asked.push("last_insert_id".into());
+        }
         if let Some(left) = self.left(client) {
             left.note(outcome, rows, lease);
         }
@@ -195,6 +201,9 @@ impl Relay {
             return None;
         };
         let known = self.known_for(id, to, asks);
+        if asks.insert_id {
+            self.servers[to].shared.reads_insert_id.store(true, Ordering::Relaxed);
+        }
         let left = self.left(id)?;
         if asks.insert_id && left.insert_id_at != Some(lease) {
             left.insert_id_at = Some(lease);

@@ -2,8 +2,8 @@
 //!
 //! Asks nothing itself: `trace` does. Called by `trace` for its answers, by `commands` for each end of a statement.
 
-use maitred_wire::dialect::Change;
-use maitred_wire::effects::{Effects, Question, Thing, Traces};
+use maitred_wire::dialect::{Change, SettingChange};
+use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
 use maitred_wire::{Dialect, Fault};
 
 use crate::ids::{ClientId, ServerId, Time};
@@ -23,7 +23,53 @@ fn gives_back(effects: &Effects) -> bool {
     effects.ends.has(Traces::LOCKS) || effects.things.iter().any(is_gone)
 }
 
+/// How many temporary tables and statements were made in a session by texts that showed it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Made {
+    tables: u64,
+    statements: u64,
+}
+
+impl Made {
+    pub(crate) fn count(&self, kind: Traces) -> u64 {
+        if kind == Traces::TEMPORARY {
+            self.tables
+        } else {
+            self.statements
+        }
+    }
+
+    /// Statements are prepared again with a client's settings.
+    pub(crate) fn note_changes(&mut self, dialect: Dialect, changes: &[SettingChange<'_>]) {
+        let is_made =
+            |(name, value): &&SettingChange<'_>| value.is_some() && dialect.is_statement_among_settings(name);
+        self.statements += changes.iter().filter(is_made).count() as u64;
+    }
+}
+
 impl Trace {
+    /// Take over what texts say that have been answered.
+    pub(crate) fn note_things(&mut self, made: &mut Made, things: &[Thing], has_failed: bool) {
+        if things.is_empty() {
+            return;
+        }
+        let unnamed = |held: &Things| (held.unnamed(Traces::TEMPORARY), held.unnamed(Traces::PREPARED));
+        let before = unnamed(&self.held);
+        self.held.note(things, has_failed);
+        let after = unnamed(&self.held);
+        made.tables += before.0.saturating_sub(after.0);
+        made.statements += before.1.saturating_sub(after.1);
+        // Why not then: what failed may not have been counted by the server.
+        for thing in things.iter().filter(|_| !has_failed) {
+            match thing {
+                Thing::Made(Traces::TEMPORARY, name) if !name.is_empty() => made.tables += 1,
+                Thing::Made(Traces::PREPARED, name) if !name.is_empty() => made.statements += 1,
+                Thing::Prepared(..) => made.statements += 1,
+                _ => {}
+            }
+        }
+    }
+
     /// What of `begins` stays without being asked for, and what is held by name.
     pub(crate) fn lasting(&self, begins: Traces, asked: Traces, dialect: Dialect) -> Traces {
         let by_name = dialect.kinds_by_name();

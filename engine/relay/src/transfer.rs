@@ -191,6 +191,7 @@ impl Server {
             preparing: None,
             held: Vec::new(),
             running: None,
+            made: Default::default(),
             explains_change: false,
             kills: None,
             owed: Default::default(),

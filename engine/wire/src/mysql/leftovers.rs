@@ -304,8 +304,15 @@ pub fn substituted(text: &[u8], known: &Known) -> Option<Vec<u8>> {
             Wanted::InsertId => None,
         }
     };
-    let places: Vec<(Range<usize>, String)> =
-        places(text).into_iter().filter_map(|(wanted, place)| Some((place, literal(wanted)?))).collect();
+    let is_set = matches!(Words::usual(text).next(), Some(Token::Word(word)) if is(word, b"set"));
+    let places: Vec<(Range<usize>, String)> = places(text)
+        .into_iter()
+        // Why: what it is compared with are the server's own numbers.
+        .filter(|(wanted, place)| {
+            *wanted != Wanted::ConnectionId || is_set || is_kill || !is_compared(text, place)
+        })
+        .filter_map(|(wanted, place)| Some((place, literal(wanted)?)))
+        .collect();
     if places.is_empty() || is_assignment(text, &places) {
         return None;
     }
@@ -331,6 +338,17 @@ pub fn substituted(text: &[u8], known: &Known) -> Option<Vec<u8>> {
     name_up_to(&mut out, &mut at, text.len());
     out.extend_from_slice(&text[at..]);
     Some(out)
+}
+
+/// Is what stands at this place compared with something?
+fn is_compared(text: &[u8], place: &Range<usize>) -> bool {
+    const TESTS: [&[u8]; 6] = [b"in", b"not", b"is", b"between", b"like", b"div"];
+    let is_sign = |byte: &u8| matches!(byte, b'=' | b'<' | b'>' | b'!');
+    let before = text[..place.start].trim_ascii_end();
+    let next = Words::usual(&text[place.end..]).next();
+    before.last().is_some_and(is_sign)
+        || matches!(next, Some(Token::Symbol(b'=' | b'<' | b'>' | b'!')))
+        || matches!(next, Some(Token::Word(word)) if is_any(word, &TESTS))
 }
 
 /// Is one of the places given a value? `SET @@pseudo_thread_id = 5`.
@@ -550,6 +568,7 @@ mod tests {
             ("select 1; select connection_id()", "select 1; select CAST(57 AS UNSIGNED)"),
             ("kill query connection_id()", "kill query 57"),
             ("set @a = row_count()", "set @a = CAST(-1|0 AS SIGNED)"),
+            ("set @a = connection_id()", "set @a = CAST(57 AS UNSIGNED)"),
             (
                 "select (select row_count() from t), 'row_count()'",
                 "select (select CAST(-1|0 AS SIGNED) from t) AS `(select row_count() from t)`, 'row_count()'",
@@ -557,7 +576,14 @@ mod tests {
         ] {
             assert_eq!(written(text).as_deref(), Some(expected), "{text}");
         }
-        for text in ["select last_insert_id()", "select 1", "set @@pseudo_thread_id = 5"] {
+        for text in [
+            "select last_insert_id()",
+            "select 1",
+            "set @@pseudo_thread_id = 5",
+            "select is_used_lock('a') = connection_id()",
+            "select * from information_schema.processlist where id = connection_id()",
+            "select * from t where connection_id() in (a, b)",
+        ] {
             assert_eq!(written(text), None, "{text}");
         }
         assert_eq!(substituted(b"select row_count()", &Known::default()), None);
