@@ -17,6 +17,7 @@ use crate::Relay;
 const MORE_RESULTS: u16 = 1 << 3;
 const CURSOR_EXISTS: u16 = 1 << 6;
 const LAST_ROW_SENT: u16 = 1 << 7;
+const SESSION_STATE_CHANGED: u16 = 1 << 14;
 
 impl Relay {
     /// Send a command to the client's server and note what that makes it owe.
@@ -418,10 +419,11 @@ impl Relay {
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
-        if outcome.changed.is_empty() {
+        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+        // Why the flag too: the end of rows has it without saying what changed.
+        if outcome.changed.is_empty() && (is_told || outcome.status & SESSION_STATE_CHANGED == 0) {
             return Ok(true);
         }
-        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
         self.say(client, |out| dialect.say_outcome(out, here, &outcome, is_told));
         Ok(false)
     }

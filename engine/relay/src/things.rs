@@ -149,6 +149,10 @@ impl Relay {
         server.explains_change = server.dialect.explains_change(text, effects);
         if let Some(trace) = &mut server.trace {
             trace.end_found_rows();
+            if trace.pins.has(Traces::INSERT_ID) {
+                // Why: whatever inserts uses it up.
+                trace.pending.begins.add(Traces::INSERT_ID);
+            }
         }
     }
 
