@@ -139,6 +139,7 @@ class MariaDB:
             # Why: FLUSH TABLES WITH READ LOCK, BACKUP LOCK, and to see all threads.
             "grant reload, process, binlog monitor on *.* to app@'%'",
             "grant select on shop.* to reader@'%'",
+            "grant select on shop.* to replicator@'%'",
             "grant replication slave, binlog monitor on *.* to replicator@'%'",
         ]
 

@@ -56,6 +56,7 @@ class MySQL(MariaDB):
         return [
             "grant reload, process, backup_admin, replication client on *.* to app@'%'",
             "grant select on shop.* to reader@'%'",
+            "grant select on shop.* to replicator@'%'",
             "grant replication slave, replication client on *.* to replicator@'%'",
         ]
 

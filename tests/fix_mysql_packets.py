@@ -230,8 +230,9 @@ def ok(body: bytes, capabilities: int) -> Ok:
             if kind == "variable":
                 while part.rest:
                     tracked.append((kind, part.text(), part.text()))
-            elif kind == "gtids":
-                tracked.append((kind, part.rest[1:].decode(errors="replace")))
+            elif kind in ("gtids", "changed"):
+                # Spec: MySQL counts its length once more, MariaDB does not.
+                tracked.append((kind, part.rest.decode(errors="replace").lstrip("\0\1")))
             else:
                 tracked.append((kind, part.text()))
     return Ok(affected, insert_id, status, warnings, info, tuple(tracked))

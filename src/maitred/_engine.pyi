@@ -52,7 +52,7 @@ class Engine:
     def take_events(self) -> list[dict[str, Any]]:
         """Events since the last call, oldest first. `kind` is one of:
 
-        console: client, user, database, admin (bool), stats (bool), text
+        console: client, protocol (postgres or mysql), user, database, admin (bool), stats (bool), text
         ask_user: token, user, database
         slow_query: duration_us, wait_us, database, user, shape, client
         client_opened: client, user, database, address, tls

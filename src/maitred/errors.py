@@ -6,7 +6,7 @@ Raised everywhere in the package; the reference page is generated from this file
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 
@@ -213,6 +213,16 @@ CLIENT_ERRORS: tuple[ClientError, ...] = (
         _CLOSED,
     ),
     ClientError(
+        "UserLimit",
+        "53300",
+        "A limit on the connections of this user is reached; the text names the setting and the"
+        " counts.",
+        "the load, or a limit that is too low",
+        "Raise the setting named in the text, or open fewer connections.",
+        "yes, with backoff",
+        _CLOSED,
+    ),
+    ClientError(
         "LimitExceeded",
         "53400",
         "A configured limit other than of connections is reached, for example `pool.queue_length`."
@@ -361,3 +371,33 @@ CLIENT_ERRORS: tuple[ClientError, ...] = (
         "is closed",
     ),
 )
+
+MYSQL_NUMBERS: Mapping[str, tuple[int, str]] = {
+    "ProtocolViolation": (1835, "08S01"),
+    "ServerLost": (2013, "08S01"),
+    "ServerUnreachable": (2003, "08001"),
+    "NotNow": (3032, "HY000"),
+    "Shutdown": (1053, "08S01"),
+    "TooManyConnections": (1040, "08004"),
+    "UserLimit": (1203, "42000"),
+    "LimitExceeded": (1041, "HY000"),
+    "TooLarge": (1153, "08S01"),
+    "WrongPassword": (1045, "28000"),
+    "NotAuthorized": (1045, "28000"),
+    "UnknownDatabase": (1049, "42000"),
+    "Cancelled": (1317, "70100"),
+    "IdleTooLong": (4031, "HY000"),
+    "IdleInTransaction": (4031, "HY000"),
+    "TransactionTooLong": (1927, "70100"),
+    "QueueTimeout": (1205, "HY000"),
+    "UnknownStatement": (1243, "HY000"),
+    "Unsupported": (1235, "42000"),
+    "Syntax": (1064, "42000"),
+    "DuplicateStatement": (1105, "HY000"),
+    "WrongState": (1105, "HY000"),
+    "Internal": (1815, "HY000"),
+}
+"""Error number and SQLSTATE that MySQL clients see for each kind.
+
+Source: `engine/wire/src/mysql/errors.rs`, which says why these; a rule test compares the two.
+"""

@@ -16,6 +16,7 @@ class ConsoleAsked:
     """Somebody typed a console command; wants `Engine.answer_console`."""
 
     client: int
+    protocol: str
     user: str
     database: str
     admin: bool

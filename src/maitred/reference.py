@@ -18,7 +18,7 @@ from maitred.config.read import allowed
 from maitred.config.schema import SECTIONS
 from maitred.config.setting import Kind, Scope, Setting
 from maitred.config.units import DURATIONS_MS, SIZES
-from maitred.errors import CLIENT_ERRORS, MaitredError
+from maitred.errors import CLIENT_ERRORS, MYSQL_NUMBERS, MaitredError
 from maitred.metrics.catalog import CATALOG, Metric
 
 _MADE = "<!-- Written by `python -m maitred.reference`; change the tables in the code instead. -->"
@@ -142,11 +142,12 @@ def _states(metric: Metric, metrics: Iterable[Metric]) -> str:
 
 def _console() -> Iterator[str]:
     yield (
-        "The console is a database by the names of `console.names`:"
-        " `psql -h 127.0.0.1 -p 6432 maitred`. Users with `admin` may use every command, users with"
+        "The console is a database by the names of `console.names`, for clients of both protocols:"
+        " `psql -h 127.0.0.1 -p 6432 maitred`, `mariadb -h 127.0.0.1 -P 6033 maitred`."
+        " Users with `admin` may use every command, users with"
         " `stats` the SHOW commands. Keywords may be written in either case, one command at a time."
         " The columns that PgBouncer has come first, under its names and in its order; `SELECT"
-        " pools` is taken for `SHOW POOLS`. Only the simple query protocol is spoken."
+        " pools` is taken for `SHOW POOLS`. Only simple queries are taken, nothing is prepared."
     )
     yield from ("", "| Command | Who | Meaning |", "| --- | --- | --- |")
     for command in COMMANDS.values():
@@ -156,17 +157,21 @@ def _console() -> Iterator[str]:
 
 def _errors() -> Iterator[str]:
     yield (
-        "Each request ends with the database's answer or with an error that carries an SQLSTATE."
-        " An error of the database itself is passed on as it is. What follows is what maitred says"
-        " on its own."
+        "Each request ends with the database's answer or with an error that carries an SQLSTATE,"
+        " and for MySQL clients a number. An error of the database itself is passed on as it is."
+        " What follows is what maitred says on its own; MySQL's errors have one text, so details and"
+        " advice stand behind it."
     )
     yield from ("", "## What clients see", "")
-    yield "| SQLSTATE | Name | Meaning | Whose fault | What to change | Retry | The client |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    yield (
+        "| SQLSTATE | MySQL | Name | Meaning | Whose fault | What to change | Retry | The client |"
+    )
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for one in CLIENT_ERRORS:
+        number, state = MYSQL_NUMBERS[one.kind]
         yield (
-            f"| {one.sqlstate} | {one.kind} | {one.meaning} | {one.fault} | {one.change}"
-            f" | {one.retry} | {one.closes} |"
+            f"| {one.sqlstate} | {number} ({state}) | {one.kind} | {one.meaning} | {one.fault}"
+            f" | {one.change} | {one.retry} | {one.closes} |"
         )
     yield from ("", "## What operators see")
     for error in _exceptions(MaitredError):

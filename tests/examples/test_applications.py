@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 
 from fix_maitred import Maitred
+from fix_mariadb import PASSWORD, MariaDB
+from fix_mysql_front import Front
 from fix_postgres import Postgres
 
 pytestmark = pytest.mark.one_backend
@@ -26,9 +28,8 @@ APPLICATIONS = {
 }
 
 
-def run(name: str, port: int) -> None:
+def run(name: str, url: str) -> None:
     arguments, promise = APPLICATIONS[name]
-    url = f"postgresql://app@127.0.0.1:{port}/shop"
     done = subprocess.run(
         [sys.executable, *arguments], cwd=HERE / name, env={**os.environ, "DATABASE_URL": url},
         capture_output=True, text=True, timeout=100, check=False,
@@ -38,9 +39,17 @@ def run(name: str, port: int) -> None:
     assert promise in said
 
 
+def postgres_url(port: int) -> str:
+    return f"postgresql://app@127.0.0.1:{port}/shop"
+
+
+def mysql_url(port: int) -> str:
+    return f"mysql://app:{PASSWORD}@127.0.0.1:{port}/shop"
+
+
 @pytest.mark.parametrize("name", APPLICATIONS)
 def test_an_application_passes_its_tests_directly(postgres: Postgres, name: str) -> None:
-    run(name, postgres.port)
+    run(name, postgres_url(postgres.port))
 
 
 @pytest.mark.parametrize("servers", [5, 1])
@@ -50,4 +59,24 @@ def test_an_application_passes_its_tests_on_few_servers(
 ) -> None:
     # Why any database: Django creates one for its tests, and drops it.
     anywhere = {"*": {"url": f"postgres://127.0.0.1:{postgres_port}"}}
-    run(name, make_maitred({"pool": {"size": servers}, "databases": anywhere}).port)
+    one = make_maitred({"pool": {"size": servers}, "databases": anywhere})
+    run(name, postgres_url(one.port))
+
+
+def test_the_django_application_passes_its_tests_directly_on_mysql(endpoint: MariaDB) -> None:
+    run("django_shop", mysql_url(roomy(endpoint).port))
+
+
+@pytest.mark.parametrize("servers", [5, 1])
+def test_the_django_application_passes_its_tests_on_few_mysql_servers(
+    make_front: Callable[..., Front], endpoint: MariaDB, servers: int
+) -> None:
+    anywhere = {"*": {"url": f"mysql://127.0.0.1:{roomy(endpoint).port}"}}
+    front = make_front({"pool": {"size": servers}, "databases": anywhere})
+    run("django_shop", mysql_url(front.address[1]))
+
+
+def roomy(endpoint: MariaDB) -> MariaDB:
+    """One on which the user may make the database that Django tests in."""
+    endpoint.rows("grant all on test_shop.* to app@'%'")
+    return endpoint

@@ -285,7 +285,11 @@ pub fn mysql_handshake_out(data: &[u8]) {
         password: Some(PASSWORD.into()),
         ask_tls: choice & 1 != 0,
         tls_optional: choice & 2 != 0,
-        capabilities: if choice & 4 != 0 { capability::MARIADB | capability::DEPRECATE_EOF } else { 0 },
+        capabilities: if choice & 4 != 0 {
+            capability::MARIADB & !capability::MARIADB_CACHE_METADATA
+        } else {
+            0
+        },
         ..LoginTo::default()
     });
     let (mut output, mut is_over, mut settings, mut has_tls) = (Vec::new(), false, 0, false);

@@ -49,6 +49,16 @@ def test_every_refusal_of_the_engine_is_explained() -> None:
     assert {one.kind: one.sqlstate for one in CLIENT_ERRORS} == _codes()
 
 
+def test_numbers_of_mysql_are_those_of_the_engine() -> None:
+    text = (ROOT / "engine/wire/src/mysql/errors.rs").read_text()
+    table = text[text.index("pub fn number") : text.index("/// Append the error packet")]
+    found: dict[str, tuple[int, str]] = {}
+    for names, number, state in re.findall(r"([\w:| ]+) => \((\d+), b\"(\w+)\"\)", table):
+        found |= {kind: (int(number), state) for kind in re.findall(r"Code::(\w+)", names)}
+    assert set(found) == set(_codes())
+    assert found == dict(errors.MYSQL_NUMBERS)
+
+
 def _tree(kind: type[MaitredError]) -> list[type[MaitredError]]:
     return [kind, *(found for one in kind.__subclasses__() for found in _tree(one))]
 

@@ -12,11 +12,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-import fix_postgres
 from suites import page, record
+from suites.databases import version
 from suites.explain import all_explanations, judge
 from suites.routes import ROUTES, Route, RouteError, pgbouncer_program
-from suites.run import Outcome, SuiteError, read, run, run_each
+from suites.outcome import Outcome
+from suites.run import SuiteError, read, run, run_each
 from suites.sources import SourceError, bring, environment
 from suites.suite import Suite, all_suites
 
@@ -81,11 +82,11 @@ def _run_suite(suite: Suite, options: argparse.Namespace) -> None:
     raw = how["folder"] / f"{suite.name}-direct.jsonl"
     if not (options.reuse and suite.name in record.read_all() and raw.exists()):
         twice = [run(suite, ROUTES["direct"], **how) for _ in range(2)]
-        record.write(record.begun(suite.name, suite.version, _programs(), *twice))
+        record.write(record.begun(suite.name, suite.version, _programs(suite), *twice))
     direct = read(raw)
     for name in options.routes:
-        if name != "direct":
-            route = ROUTES[name]
+        route = ROUTES[name]
+        if name != "direct" and suite.takes(route.proxy):
             here = run(suite, route, **how)
             tried = {
                 test: outcome
@@ -96,7 +97,7 @@ def _run_suite(suite: Suite, options: argparse.Namespace) -> None:
             differences = _differences(suite, route, tried, here, kept.unsteady, how)
             # Why read again: another run may have added a route meanwhile.
             kept = record.read_all()[suite.name]
-            record.write(record.extended(kept, name, _programs(), here, differences))
+            record.write(record.extended(kept, name, _programs(suite), here, differences))
 
 
 def _differences(
@@ -113,12 +114,14 @@ def _differences(
     return {test: record.difference(test, direct, here, alone) for test in tests}
 
 
-def _programs() -> dict[str, str]:
-    said = subprocess.run(
-        [pgbouncer_program(), "--version"], capture_output=True, text=True, check=False
-    )
-    postgres = fix_postgres.version().replace("postgres (PostgreSQL)", "PostgreSQL")
-    return {"postgres": postgres, "pgbouncer": said.stdout.splitlines()[0]}
+def _programs(suite: Suite) -> dict[str, str]:
+    found = {suite.database: version(suite)}
+    if suite.takes("pgbouncer"):
+        said = subprocess.run(
+            [pgbouncer_program(), "--version"], capture_output=True, text=True, check=False
+        )
+        found["pgbouncer"] = said.stdout.splitlines()[0]
+    return found
 
 
 def _say_verdict() -> int:

@@ -12,7 +12,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from suites.run import Outcome
+from suites.outcome import Outcome
 from suites.suite import HERE
 
 RESULTS = HERE / "results"

@@ -1,6 +1,6 @@
-"""The ways from a suite to PostgreSQL: directly, through maitred, through PgBouncer.
+"""The ways from a suite to its database: directly, through maitred, through PgBouncer.
 
-Each run gets a PostgreSQL of its own, so that no suite meets what another one left behind.
+Each run gets a database of its own, so that no suite meets what another one left behind.
 Called by `run`.
 """
 
@@ -14,12 +14,12 @@ import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-
-import psycopg
+from typing import Any
 
 from fix_maitred import Maitred
-from fix_postgres import Postgres, _identity, create_postgres, remove_postgres, temporary_folder
+from fix_postgres import Postgres, _identity, temporary_folder
 from fix_processes import eventually, free_port, start_bound
+from suites.databases import database
 from suites.suite import Suite
 
 # Why so short: tests that need more servers than there are must fail for it, not hang for long.
@@ -53,60 +53,41 @@ ROUTES = {
 
 
 @contextlib.contextmanager
-def opened(route: Route, suite: Suite, log: Path) -> Iterator[int]:
+def opened(route: Route, suite: Suite, source: Path, log: Path) -> Iterator[int]:
     """The port where the suite shall connect; everything behind it ends with the block.
 
     Args:
         log: Where the proxy's log is left.
     """
-    postgres = create_postgres({"max_connections": 300, "max_prepared_transactions": 50})
-    try:
-        with postgres.connect("postgres", "postgres") as admin:
-            _stand_in(suite.stand_ins, postgres, admin)
-        for database, statements in suite.setup.items():
-            for statement in statements:
-                postgres.rows(statement, database=database)
-        way = {"": _direct, "maitred": _maitred, "pgbouncer": _pgbouncer}[route.proxy]
-        with way(route, postgres, log) as port:
+    with database(suite, source) as behind:
+        if route.proxy == "pgbouncer":
+            assert isinstance(behind, Postgres)
+            way = _pgbouncer(route, behind, log)
+        elif route.proxy == "maitred":
+            way = _maitred(route, suite, source, behind.port, log)
+        else:
+            way = contextlib.nullcontext(behind.port)
+        with way as port:
             yield port
-    finally:
-        remove_postgres(postgres)
-
-
-def _stand_in(names: list[str], postgres: Postgres, admin: psycopg.Connection) -> None:
-    """Let PostgreSQL find an empty extension of each name."""
-    shared = postgres.folder / "share"
-    extensions = shared / "extension"
-    extensions.mkdir(parents=True)
-    for name in names:
-        (extensions / f"{name}.control").write_text("default_version = '0'\n")
-        (extensions / f"{name}--0.sql").write_text("")
-    if names:
-        admin.execute(f"alter system set extension_control_path = '{shared}:$system'")
-        admin.execute("select pg_reload_conf()")
 
 
 @contextlib.contextmanager
-def _direct(route: Route, postgres: Postgres, log: Path) -> Iterator[int]:
-    yield postgres.port
-
-
-@contextlib.contextmanager
-def _maitred(route: Route, postgres: Postgres, log: Path) -> Iterator[int]:
-    one = Maitred(
-        {
-            "pool": {
-                "mode": "transaction",
-                "size": route.servers,
-                "queue_timeout": f"{QUEUE_TIMEOUT_S}s",
-            },
-            "databases": {"*": {"url": f"postgres://127.0.0.1:{postgres.port}"}},
-            "auth": {"method": "trust"},
-        },
-        backend="auto",
-    )
+def _maitred(route: Route, suite: Suite, source: Path, behind: int, log: Path) -> Iterator[int]:
+    speaks_mysql = suite.database == "mariadb"
+    pool = {"mode": "transaction", "size": route.servers, "queue_timeout": f"{QUEUE_TIMEOUT_S}s"}
+    config: dict[str, Any] = {"pool": pool, "auth": {"method": "trust"}}
+    if speaks_mysql:
+        config["databases"] = {"*": {"url": f"mysql://127.0.0.1:{behind}"}}
+        config["auth"]["mysql_method"] = "mysql_native_password"
+        config["users"] = {name: {"password": word} for name, word in suite.users.items()}
+        shown = {name: source / suite.tls[name] for name in ("certificate", "key") if suite.tls}
+        config["tls"] = {"client": {"mode": "allow", **shown}} if shown else {}
+    else:
+        config["databases"] = {"*": {"url": f"postgres://127.0.0.1:{behind}"}}
+    one = Maitred(config, backend="auto")
     try:
-        yield one.start().port
+        one.start()
+        yield one.mysql_port if speaks_mysql else one.port
         one.stop()
     finally:
         shutil.copy(one.log, log)

@@ -1,4 +1,4 @@
-"""Run one suite through one route and collect the outcome of each of its tests.
+"""Run one suite through one route and collect the outcome of each of its tests, by pytest or node.
 
 Judges nothing; that is `explain`. A hanging test ends after a minute; where it cannot be ended,
 pytest is, and begins again behind it.
@@ -12,23 +12,16 @@ import os
 import shutil
 import subprocess
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
+from suites import node
+from suites.outcome import Outcome
 from suites.routes import Route, opened
 from suites.suite import HERE, Suite
 
 TEST_TIMEOUT_S = 60
 # Why three: set-up and tear-down of a test have their own minute.
 STALL_S = 3 * TEST_TIMEOUT_S + 20
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one test ended: passed, failed or skipped, and the first line of why it failed."""
-
-    outcome: str
-    said: str = ""
 
 
 class SuiteError(Exception):
@@ -49,9 +42,14 @@ def run(
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{suite.name}-{route.name}"
     began = time.monotonic()
-    with opened(route, suite, folder / f"{name}.proxy.log") as port:
-        arguments = suite.pytest_arguments(port, route.servers)
-        found = _pytest(suite, arguments, port, python, source, folder / name)
+    with opened(route, suite, source, folder / f"{name}.proxy.log") as port:
+        suite.place_files(source, port)
+        if suite.runner == "node":
+            files = node.files(suite, source)
+            found = node.run(files, source, suite.variables(port), folder / name)
+        else:
+            arguments = suite.pytest_arguments(port, route.servers)
+            found = _pytest(suite, arguments, port, python, source, folder / name)
     if not found:
         raise SuiteError(f"no test of {suite.title} ran; see {folder / name}.log")
     print(f"{name}: {len(found)} tests in {time.monotonic() - began:.0f} s", flush=True)
@@ -70,7 +68,11 @@ def run_each(
         return found
     name = f"{suite.name}-{route.name}-alone"
     (folder / f"{name}.log").unlink(missing_ok=True)
-    with opened(route, suite, folder / f"{name}.proxy.log") as port:
+    with opened(route, suite, source, folder / f"{name}.proxy.log") as port:
+        suite.place_files(source, port)
+        if suite.runner == "node":
+            # Why no more: each of its tests has a process of its own anyway.
+            return node.run(tests, source, suite.variables(port), folder / name)
         options = [each for each in suite.pytest_arguments(port) if each.startswith("-")]
         for test in tests:
             arguments = [test, *options]

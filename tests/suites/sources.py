@@ -27,6 +27,8 @@ class SourceError(Exception):
 def bring(suite: Suite, cache: Path, offered: Path | None) -> Path:
     """The unpacked source of `suite`.
 
+    A suite of node's has its dependencies installed into it, as its own lock file pins them.
+
     Args:
         cache: Where it is kept between runs.
         offered: A folder with tarballs (`asyncpg-0.32.0.tar.gz`) and bare git repositories
@@ -45,12 +47,16 @@ def bring(suite: Suite, cache: Path, offered: Path | None) -> Path:
             _unpack(_tarball(suite, cache, offered), folder, suite.keep)
         else:
             _check_out(suite, folder, offered)
+        if suite.runner == "node":
+            _run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
         (folder / _READY).touch()
     return folder
 
 
 def environment(suite: Suite, cache: Path) -> Path:
     """The python of the suite's virtual environment, made when its requirements have changed."""
+    if not suite.requirements:
+        return Path(sys.executable)
     folder = cache / f"venv-{suite.name}"
     python, wanted = folder / "bin/python", "\n".join(suite.requirements)
     made = folder / "requirements.txt"

@@ -164,9 +164,14 @@ def console(desk: Desk) -> Console:
 
 
 async def ask(
-    console: Console, text: str, *, admin: bool = True, stats: bool = False
+    console: Console,
+    text: str,
+    *,
+    admin: bool = True,
+    stats: bool = False,
+    protocol: str = "postgres",
 ) -> dict[str, Any]:
-    return await console.answer(ConsoleAsked(1, "op", "maitred", admin, stats, text))
+    return await console.answer(ConsoleAsked(1, protocol, "op", "maitred", admin, stats, text))
 
 
 async def rows(console: Console, text: str) -> list[dict[str, str | None]]:
@@ -401,6 +406,65 @@ async def test_harmless_commands_of_drivers_are_taken(
     console: Console, text: str, tag: str
 ) -> None:
     assert await ask(console, text, admin=False) == {"tag": tag}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("SELECT 1", "1"),
+        ("select @@version_comment limit 1", "maitred console"),
+        ("SELECT /* mysql-connector-j */ @@session.auto_increment_increment AS x", "1"),
+        ("SELECT DATABASE()", "maitred"),
+        ("select user()", "op"),
+        ("SELECT @@tx_isolation", "REPEATABLE-READ"),
+        ("SELECT @@nobody_knows", None),
+        ("SELECT CONNECTION_ID()", "0"),
+        ("SELECT 'test plain returns' AS anon_1", "test plain returns"),
+    ],
+)
+async def test_probes_of_mysql_drivers_are_answered_to_anybody(
+    console: Console, text: str, value: str | None
+) -> None:
+    answer = await ask(console, text, admin=False, protocol="mysql")
+    assert answer["rows"] == [[value]]
+
+
+async def test_mysql_drivers_read_many_variables_at_once(console: Console) -> None:
+    asked = "SELECT @@max_allowed_packet, @@session.autocommit AS a , @@version_comment LIMIT 1"
+    answer = await ask(console, asked, admin=False, protocol="mysql")
+    assert answer["columns"] == [("@@max_allowed_packet", "text"), ("a", "text"),
+                                 ("@@version_comment", "text")]  # fmt: skip
+    assert answer["rows"] == [["16777216", "1", "maitred console"]]
+    listed = await ask(console, "SHOW VARIABLES LIKE 'character\\_set%'", protocol="mysql")
+    assert listed["columns"] == [("Variable_name", "text"), ("Value", "text")]
+    wanted = "SHOW SESSION VARIABLES WHERE Variable_name IN ('sql_mode', 'wait_timeout')"
+    answer = await ask(console, wanted, protocol="mysql")
+    assert answer["rows"] == [["sql_mode", ""], ["wait_timeout", "28800"]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SET NAMES utf8mb4",
+        "SET AUTOCOMMIT = 0",
+        "set @@session.sql_mode='x'",
+        "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
+        "USE maitred",
+        "ROLLBACK",
+        "",
+    ],
+)
+async def test_harmless_commands_of_mysql_drivers_are_taken(console: Console, text: str) -> None:
+    assert await ask(console, text, admin=False, protocol="mysql") == {"tag": "OK"}
+
+
+async def test_mysql_clients_have_the_same_commands(console: Console, desk: Desk) -> None:
+    answer = await ask(console, "SHOW POOLS", protocol="mysql")
+    assert answer["rows"][0][0] == "shop"
+    await ask(console, "RECONNECT shop", protocol="mysql")
+    assert desk.asked == [("reconnect", "shop")]
+    refused = await ask(console, "SELECT 1 FROM t", protocol="mysql")
+    assert "the console has no command" in refused["error"]
 
 
 async def test_version_is_maitreds(console: Console) -> None:

@@ -16,8 +16,8 @@ pub fn to_dict<'py>(py: Python<'py>, event: Event) -> PyResult<Bound<'py, PyDict
         }};
     }
     match event {
-        Event::Console { client, user, database, admin, stats, text } => {
-            fill!("console", client, user, database, admin, stats, text);
+        Event::Console { client, protocol, user, database, admin, stats, text } => {
+            fill!("console", client, protocol, user, database, admin, stats, text);
         }
         Event::AskUser { token, user, database } => fill!("ask_user", token, user, database),
         Event::SlowQuery { duration_us, wait_us, database, user, shape, client } => {

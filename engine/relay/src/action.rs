@@ -138,6 +138,7 @@ pub enum Mail {
 pub enum Event {
     Console {
         client: u64,
+        protocol: &'static str,
         user: String,
         database: String,
         admin: bool,

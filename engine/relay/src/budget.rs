@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use crate::ids::{Time, WorkerId};
+use crate::proven::Proven;
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
 
@@ -363,6 +364,7 @@ pub struct Shared {
     notifiers: Mutex<HashMap<String, HashMap<u32, u32>>>,
     /// Random, per process: cancel keys and mock authentication derive from it.
     pub secret: [u8; 32],
+    pub proven: Proven,
 }
 
 /// Which databases an operator has paused, pools that do not exist yet included.
@@ -396,6 +398,7 @@ impl Shared {
             draining: AtomicBool::new(false),
             notifiers: Mutex::default(),
             secret,
+            proven: Proven::default(),
         })
     }
 

@@ -14,6 +14,7 @@
 //! Does no I/O and chooses no server: `pool` lends. A message goes to a server only whole or as a
 //! stream whose end is counted. Called by `lib` when bytes of a client arrive.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use maitred_wire::{ClientMessage, Code, Complaint, Dialect, Fault, Intent, Target, Transaction};
@@ -143,6 +144,11 @@ impl Client {
     /// Is the peer on this machine by a Unix socket?
     pub fn is_local(&self) -> bool {
         self.local_address.starts_with('/')
+    }
+
+    /// Where the peer is; None: on a Unix socket.
+    pub fn ip(&self) -> Option<IpAddr> {
+        self.address.parse::<SocketAddr>().map(|address| address.ip()).ok()
     }
 
     /// Put bytes that came before all that is kept.

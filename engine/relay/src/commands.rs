@@ -1,21 +1,16 @@
 //! Commands that take turns: each is answered before the next is acted upon (MySQL).
 //!
-//! Takes no lease and gives none back. Statements have numbers: the client's are ours, the server's are
-//! exchanged here, and what the server lacks is prepared first. Called by `client` and `forward`; for what a
-//! server answers, by `server`.
+//! Takes no lease and gives none back; prepared statements are `numbered`'s. Called by `client` and `forward`; for what
+//! a server answers, by `server`.
 
 use std::sync::Arc;
 
-use maitred_wire::dialect::Run;
 use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Reply, Target};
 
-use crate::adjust;
 use crate::aftermath::Aftermath;
 use crate::answers::{Answer, Unit};
 use crate::client::{State, Step};
 use crate::ids::{ClientId, ServerId};
-use crate::server::{Held, Preparing, Server};
-use crate::statements::{Statement, Understood};
 use crate::Relay;
 
 /// Spec: MySQL "Status Flags".
@@ -80,7 +75,13 @@ impl Relay {
     }
 
     /// Pass a command on as it came.
-    fn pass_command(&mut self, id: ClientId, to: ServerId, message: ClientMessage, here: &[u8]) -> Step {
+    pub(crate) fn pass_command(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        message: ClientMessage,
+        here: &[u8],
+    ) -> Step {
         self.servers[to].output.extend_from_slice(here);
         self.clients[id].passing = message.total - here.len();
         Step::Used(here.len())
@@ -153,276 +154,6 @@ impl Relay {
             return Ok(Step::Used(self.drop_message(id, message, here)));
         }
         Ok(self.pass_command(id, to, message, here))
-    }
-
-    fn forward_preparation(
-        &mut self,
-        id: ClientId,
-        to: ServerId,
-        message: ClientMessage,
-        here: &[u8],
-    ) -> Result<Step, Fault> {
-        let limit = self.clients[id].identity.settings.client_statements_bytes;
-        let total = message.total as u64;
-        if limit > 0 && total > limit || message.goes_on() {
-            let complaint = Complaint::error(
-                Code::TooLarge,
-                format!("a prepared statement of {total} bytes is larger than what one client may hold"),
-            )
-            .hint(format!("raise pool.client_statements (now {limit}); at most 16 MiB"));
-            return Ok(self.fail_command(id, &complaint, message, here));
-        }
-        if here.len() < message.total {
-            self.clients[id].needs_bytes = message.total;
-            return Ok(Step::Wait);
-        }
-        let (now, client) = (self.now, &mut self.clients[id]);
-        let dialect = client.dialect;
-        let definition = dialect.prepare_of(here)?.definition;
-        let statements = client.statements.get_or_insert_with(Default::default);
-        if limit > 0 && statements.bytes() + total > limit {
-            let complaint = Complaint::error(
-                Code::LimitExceeded,
-                format!(
-                    "this client holds {} prepared statements of {} bytes",
-                    statements.len(),
-                    statements.bytes()
-                ),
-            )
-            .hint(format!(
-                "close statements that are not used, or raise pool.client_statements (now {limit})"
-            ));
-            return Ok(self.fail_command(id, &complaint, message, here));
-        }
-        // Why apart: two statements of one client have a cursor and values each, though their text be the same.
-        let meaning = client.settings.meaning(dialect.naming_settings());
-        let mut turn = 0;
-        let key = loop {
-            let key = self.hasher.key_in(definition, meaning, turn);
-            if !statements.holds(key) {
-                break key;
-            }
-            turn += 1;
-        };
-        let under = Arc::clone(&client.settings);
-        let Some(agreed) = &mut client.agreed else { return Err(Fault("nothing was agreed")) };
-        agreed.newest_statement = agreed.newest_statement.wrapping_add(1).max(1);
-        let number = agreed.newest_statement;
-        let pool = client.pool;
-        let judge = || (dialect.effects_of(definition), None);
-        let statement = self.statement_table.intern_in(key, definition, Some(under), judge);
-        self.pools[pool.0 as usize].counters.client_parses += 1;
-        self.pools[pool.0 as usize].counters.server_parses += 1;
-        self.note_text(to, here);
-        let server = &mut self.servers[to];
-        server.preparing = Some(Preparing { statement, number: Some(number) });
-        server.owe(Answer::Ready(Unit::Reply(Reply::Prepared)), true, now);
-        Ok(self.pass_command(id, to, message, here))
-    }
-
-    /// The client's statement of this number.
-    fn statement_numbered(&self, id: ClientId, number: u32) -> Option<Arc<Statement>> {
-        self.clients[id].statements.as_ref()?.named(&number.to_le_bytes()).cloned()
-    }
-
-    fn forward_run(
-        &mut self,
-        id: ClientId,
-        to: ServerId,
-        message: ClientMessage,
-        here: &[u8],
-    ) -> Result<Step, Fault> {
-        let now = self.now;
-        let dialect = self.clients[id].dialect;
-        let number = dialect.statement_number(here)?;
-        let Some(statement) = self.statement_numbered(id, number) else {
-            return Ok(self.fail_command(id, &dialect.unknown_statement(number, "EXECUTE"), message, here));
-        };
-        let parameters = statement.parameters.get().copied().unwrap_or_default();
-        let Some(run) = dialect.run_of(here, message.total, parameters)? else {
-            self.clients[id].needs_bytes = message.total;
-            return Ok(Step::Wait);
-        };
-        self.begin_statement(to, &statement.definition, statement.effects.as_deref());
-        if let Some(effects) = self.judged_here(to, statement.effects.as_deref(), &statement.definition) {
-            if let Err(complaint) = self.suspect(to, &effects, &statement.definition) {
-                return Ok(self.fail_command(id, &complaint, message, here));
-            }
-        }
-        let statement = self.answer_in_statement(id, to, &statement).unwrap_or(statement);
-        let Some(of_server) = self.number_there(id, to, &statement) else { return Ok(Step::Wait) };
-        let counters = &mut self.pools[self.clients[id].pool.0 as usize].counters;
-        counters.binds += 1;
-        self.note_definition(to, &statement);
-        self.write_run(id, to, message, here, &run, of_server)?;
-        let server = &mut self.servers[to];
-        server.let_go(statement.key);
-        server.running = run.opens_cursor.then_some(statement.key);
-        if run.opens_cursor {
-            server.held.push((statement.key, Held::Cursor));
-        }
-        server.owe(Answer::Ready(Unit::Reply(Reply::Rows)), true, now);
-        self.clients[id].passing = message.total - here.len();
-        Ok(Step::Used(here.len()))
-    }
-
-    /// Write a run with the types of its parameters, which the client tells once.
-    fn write_run(
-        &mut self,
-        id: ClientId,
-        to: ServerId,
-        message: ClientMessage,
-        here: &[u8],
-        run: &Run,
-        of_server: u32,
-    ) -> Result<(), Fault> {
-        let Some(agreed) = &mut self.clients[id].agreed else { return Err(Fault("nothing was agreed")) };
-        if let Some(types) = &run.types {
-            let told = &here[types.clone()];
-            let known = agreed.types.get(&run.statement);
-            if known.is_none_or(|known| **known != *told) {
-                agreed.types.insert(run.statement, told.into());
-            }
-        }
-        let types = agreed.types.get(&run.statement).map(|types| &**types).unwrap_or_default();
-        let server = &mut self.servers[to];
-        server.dialect.write_run(&mut server.output, here, message.total, run, of_server, types)
-    }
-
-    /// The number that the server has for a statement; None: it is being prepared there, the client waits.
-    fn number_there(&mut self, id: ClientId, to: ServerId, statement: &Arc<Statement>) -> Option<u32> {
-        let server = &mut self.servers[to];
-        if server.statements.has(statement.key) {
-            if let Some(number) = server.numbers.get(&statement.key) {
-                return Some(*number);
-            }
-        }
-        let now = self.now;
-        let dialect = server.dialect;
-        // Why: names in it stand for what they stood for when the client prepared it.
-        let (there, wanted) = (Arc::clone(&server.settings), statement.under.clone());
-        let naming = dialect.naming_settings();
-        let wanted = wanted.filter(|wanted| wanted.meaning(naming) != there.meaning(naming));
-        if let Some(wanted) = &wanted {
-            self.write_change(to, &there, wanted);
-        }
-        let server = &mut self.servers[to];
-        server.preparing = Some(Preparing { statement: Arc::clone(statement), number: None });
-        server.owe(Answer::Ready(Unit::Reply(Reply::Prepared)), false, now);
-        dialect.write_prepare(&mut server.output, b"", &statement.definition);
-        if let Some(wanted) = &wanted {
-            self.write_change(to, wanted, &there);
-        }
-        self.pools[self.clients[id].pool.0 as usize].counters.server_parses += 1;
-        self.flush_server(to);
-        None
-    }
-
-    /// Write, unseen, what leads from settings to others.
-    pub(crate) fn write_change(
-        &mut self,
-        to: ServerId,
-        from: &crate::session_state::Settings,
-        wanted: &crate::session_state::Settings,
-    ) {
-        let now = self.now;
-        let server = &mut self.servers[to];
-        let fresh = server.shared.welcome();
-        let mut changes = adjust::plan(server.dialect, from, wanted);
-        adjust::name_defaults(server.dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
-        server.made.note_changes(server.dialect, &changes);
-        let requests = server.dialect.write_settings(&mut server.output, &changes);
-        server.adjusting += requests;
-        for _ in 0..requests {
-            server.owe(Answer::Ready(Unit::Query), false, now);
-        }
-    }
-
-    /// A command that names a statement: read on, append, rewind, close.
-    fn forward_numbered(
-        &mut self,
-        id: ClientId,
-        to: ServerId,
-        message: ClientMessage,
-        here: &[u8],
-    ) -> Result<Step, Fault> {
-        let now = self.now;
-        let dialect = self.clients[id].dialect;
-        let number = dialect.statement_number(here)?;
-        let Some(statement) = self.statement_numbered(id, number) else {
-            return Ok(self.refuse_numbered(id, number, message, here));
-        };
-        let key = statement.key;
-        let of_server = match message.intent {
-            Intent::Append => match self.number_there(id, to, &statement) {
-                Some(of_server) => Some(of_server),
-                None => return Ok(Step::Wait),
-            },
-            _ => self.servers[to].numbers.get(&key).copied(),
-        };
-        let server = &mut self.servers[to];
-        let has_cursor = server.held.contains(&(key, Held::Cursor));
-        match (message.intent, of_server) {
-            (Intent::Close(_), of_server) => {
-                let was_held = server.let_go(key);
-                if let (true, Some(of_server)) = (was_held, of_server) {
-                    // It stays prepared there, for the next who asks for the same text.
-                    dialect.write_rewind(&mut server.output, of_server);
-                    server.owe(Answer::Ready(Unit::Query), false, now);
-                }
-                self.forget_numbered(id, number);
-                Ok(Step::Used(self.drop_message(id, message, here)))
-            }
-            (Intent::Fetch, Some(of_server)) if has_cursor => {
-                server.running = Some(key);
-                server.owe(Answer::Ready(Unit::Reply(Reply::Fetched)), true, now);
-                dialect.write_renumbered(&mut server.output, here, of_server);
-                self.clients[id].passing = message.total - here.len();
-                Ok(Step::Used(here.len()))
-            }
-            (Intent::Fetch, _) => Ok(self.fail_command(id, &dialect.no_cursor(number), message, here)),
-            (Intent::Append, Some(of_server)) => {
-                if !server.held.contains(&(key, Held::Values)) {
-                    server.held.push((key, Held::Values));
-                }
-                dialect.write_renumbered(&mut server.output, here, of_server);
-                self.clients[id].passing = message.total - here.len();
-                Ok(Step::Used(here.len()))
-            }
-            (_, Some(of_server)) => {
-                server.let_go(key);
-                server.owe(Answer::Ready(Unit::Query), true, now);
-                dialect.write_renumbered(&mut server.output, here, of_server);
-                Ok(Step::Used(here.len()))
-            }
-            (_, None) => {
-                self.say_done(id);
-                Ok(Step::Used(self.drop_message(id, message, here)))
-            }
-        }
-    }
-
-    /// A command names a statement that the client does not have.
-    fn refuse_numbered(&mut self, id: ClientId, number: u32, message: ClientMessage, here: &[u8]) -> Step {
-        let dialect = self.clients[id].dialect;
-        match message.intent {
-            // Spec: these have no answer, whatever they name.
-            Intent::Append | Intent::Close(_) => Step::Used(self.drop_message(id, message, here)),
-            Intent::Fetch => {
-                self.fail_command(id, &dialect.unknown_statement(number, "FETCH"), message, here)
-            }
-            _ => self.fail_command(id, &dialect.unknown_statement(number, "RESET"), message, here),
-        }
-    }
-
-    fn forget_numbered(&mut self, id: ClientId, number: u32) {
-        let client = &mut self.clients[id];
-        if let Some(statements) = &mut client.statements {
-            statements.remove(&number.to_le_bytes());
-        }
-        if let Some(agreed) = &mut client.agreed {
-            agreed.types.remove(&number);
-        }
     }
 
     /// Tell a client that its command was carried out.
@@ -571,51 +302,6 @@ impl Relay {
         }
     }
 
-    /// A statement was prepared: `here` says under which number.
-    pub(crate) fn note_prepared(&mut self, id: ServerId, client: Option<ClientId>, here: &[u8]) -> bool {
-        let server = self.servers.get_mut(id).expect("the caller holds it");
-        let Some(preparing) = &server.preparing else { return false };
-        let prepared = server.dialect.prepared_of(here);
-        let statement = Arc::clone(&preparing.statement);
-        let number = preparing.number;
-        let _ = statement.parameters.set(prepared.parameters);
-        if let Some(old) = server.numbers.insert(statement.key, prepared.number) {
-            server.dialect.write_close_number(&mut server.output, old);
-        }
-        server.statements.insert(statement.key, statement.definition.len(), Understood::default());
-        let (Some(client), Some(number)) = (client, number) else { return false };
-        if let Some(client) = self.clients.get_mut(client) {
-            let statements = client.statements.get_or_insert_with(Default::default);
-            statements.insert(&number.to_le_bytes(), statement);
-        }
-        let dialect = self.servers[id].dialect;
-        self.say(client, |out| dialect.write_renumbered(out, here, number));
-        self.make_room_for_numbers(id);
-        false
-    }
-
-    /// Close statements that are over the server's bound, least recently used first.
-    fn make_room_for_numbers(&mut self, to: ServerId) {
-        let server = &mut self.servers[to];
-        let limit = self.pools[server.pool.0 as usize].route.settings.server_statements_bytes;
-        while let Some(key) = (limit > 0).then(|| server.statements.pop_over(limit)).flatten() {
-            if let Some(number) = server.numbers.remove(&key) {
-                server.dialect.write_close_number(&mut server.output, number);
-            }
-        }
-        self.flush_server(to);
-    }
-
-    /// The answer to a preparation is over.
-    pub(crate) fn note_preparation_over(&mut self, id: ServerId, client: Option<ClientId>) {
-        let server = self.servers.get_mut(id).expect("the caller holds it");
-        let was = server.preparing.take();
-        if was.is_some_and(|was| was.number.is_none()) {
-            // The client waits to have it run.
-            self.ready.extend(client);
-        }
-    }
-
     /// An error ends the answer to a command; nobody knows the state of the transaction until it is asked.
     pub(crate) fn note_command_failure(
         &mut self,
@@ -713,29 +399,11 @@ impl Relay {
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
-        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
-        if is_told || outcome.changed.is_empty() {
+        if outcome.changed.is_empty() {
             return Ok(true);
         }
-        self.say(client, |out| dialect.say_outcome(out, here, &outcome));
+        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+        self.say(client, |out| dialect.say_outcome(out, here, &outcome, is_told));
         Ok(false)
-    }
-}
-
-impl Server {
-    /// Its session is new: no statement is prepared, none keeps anything.
-    pub(crate) fn forget_numbers(&mut self) {
-        self.numbers.clear();
-        self.made = Default::default();
-        self.statements = Default::default();
-        self.held.clear();
-        self.running = None;
-    }
-
-    /// Nothing of a statement is held any more. True: something was.
-    fn let_go(&mut self, key: crate::statements::StatementKey) -> bool {
-        let before = self.held.len();
-        self.held.retain(|(held, _)| *held != key);
-        self.held.len() < before
     }
 }

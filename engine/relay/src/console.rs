@@ -100,6 +100,7 @@ impl Relay {
                 let stats = admin || known.is_some_and(|known| known.stats);
                 self.actions.push(Action::Tell(Event::Console {
                     client: crate::public_client_id(self.worker, id),
+                    protocol: dialect.name(),
                     user: client.identity.user.clone(),
                     database: client.identity.database.clone(),
                     admin,

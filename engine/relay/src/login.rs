@@ -69,7 +69,11 @@ impl Relay {
     /// Servers of this dialect speak first.
     fn greet(&mut self, id: ClientId) {
         let greeting = self.greeting(id, None);
-        let handshake = self.clients[id].dialect.client_handshake(|| greeting);
+        let mut handshake = self.clients[id].dialect.client_handshake(|| greeting);
+        // Why before anybody has said who it is: as its servers do; what is full is full for all.
+        if let Err(complaint) = self.client_permit(&[&self.shared.clients]).map(drop) {
+            handshake.refuse(complaint);
+        }
         if let State::Login(login) = &mut self.clients[id].state {
             login.handshake = handshake;
         }
@@ -111,8 +115,9 @@ impl Relay {
                 && snapshot.client_tls.as_ref().is_some_and(|tls| tls.mode != SslMode::Disable),
             is_local: client.is_local(),
             method: mysql_method(snapshot.auth.mysql_method),
-            host: client.address.parse().ok(),
+            host: client.ip(),
             nonce,
+            key: Some(self.shared.proven.key()),
             ..Greeting::default()
         }
     }
@@ -208,7 +213,7 @@ impl Relay {
                     self.note_login_failure(id, &complaint);
                     let reason = match complaint.code {
                         Code::ProtocolViolation => ClientEnd::ProtocolViolation,
-                        Code::TooManyConnections => ClientEnd::LimitReached,
+                        Code::TooManyConnections | Code::UserLimit => ClientEnd::LimitReached,
                         _ => ClientEnd::LoginRefused,
                     };
                     self.end_client(id, reason, None);
@@ -297,7 +302,9 @@ impl Relay {
         let Some(State::Login(login)) = self.clients.get_mut(id).map(|client| &mut client.state) else {
             return;
         };
-        let credentials = known.as_ref().map(|known| known.credentials.clone());
+        let user = login.startup.as_deref().map_or("", |startup| startup.user.as_str());
+        let credentials =
+            known.as_ref().map(|known| self.shared.proven.completed(user, known.credentials.clone()));
         login.user = known;
         match verdict {
             Ok((method, permit)) => {
@@ -371,10 +378,12 @@ impl Relay {
         Ok((method, permit))
     }
 
+    /// Places in all `budgets`: of all clients, of the database, of the user, as far as there are such.
     fn client_permit(&self, budgets: &[&Arc<crate::budget::Budget>]) -> Result<Permit, Complaint> {
         Permit::take(budgets, 0).map_err(|full| {
+            let is_of_user = budgets.get(2).is_some_and(|of_user| Arc::ptr_eq(of_user, &full));
             Complaint::fatal(
-                Code::TooManyConnections,
+                if is_of_user { Code::UserLimit } else { Code::TooManyConnections },
                 format!("too many clients: {} of {} ({})", full.used(), full.limit(), full.setting),
             )
             .hint(format!("raise {} or close clients that are idle", full.setting))
@@ -387,6 +396,9 @@ impl Relay {
         let State::Login(login) = &mut client.state else { return };
         let startup = login.startup.as_deref().expect("started").clone();
         client.minor = startup.minor;
+        if let (Some(fast), Some(known)) = (login.handshake.remembered(), &login.user) {
+            self.shared.proven.remember(&startup.user, &known.credentials, fast);
+        }
         if client.dialect.takes_turns() {
             let sequence = login.handshake.next_sequence();
             let nonce = login.handshake.nonce();

@@ -84,7 +84,7 @@ impl Relay {
             self.close_misfit(at);
             return;
         }
-        if !shared.try_begin_opening() {
+        if self.leaves_turn_to_others(at) || !shared.try_begin_opening() {
             return;
         }
         let permit = match self.server_permit(at, extra) {
@@ -103,6 +103,25 @@ impl Relay {
             return;
         }
         self.begin_opening(at, permit, Purpose::Pool);
+    }
+
+    /// Has another worker's client waited longer, for a server that has agreed on something else? Then it is that
+    /// worker's to open one.
+    ///
+    /// Why: what were opened here would be closed for that client as soon as it is there.
+    fn leaves_turn_to_others(&mut self, at: PoolId) -> bool {
+        let pool = &self.pools[at.0 as usize];
+        if self.shared.workers == 1 || !pool.route.endpoint.dialect.takes_turns() {
+            return false;
+        }
+        let shared = Arc::clone(&pool.shared);
+        let Some((to, since)) = shared.longest_waiting(self.worker) else { return false };
+        let own = self.oldest_waiter(at).unwrap_or(Time::NEVER);
+        let is_theirs = since < own && shared.flags_wanted(to) != self.wanted_flags(at);
+        if is_theirs {
+            self.actions.push(Action::Mail { to, mail: Mail::Nudge { pool: shared } });
+        }
+        is_theirs
     }
 
     /// The pool is full, and has idle servers though somebody waits: they have agreed on something else. The

@@ -13,6 +13,7 @@ mod checks;
 pub mod database;
 mod extended;
 pub mod frontend;
+pub mod mysql;
 mod notify;
 pub mod parts;
 mod perform;
@@ -69,6 +70,8 @@ pub struct World {
     pub pieces: Pieces,
     /// What Python was told.
     pub told: Vec<Told>,
+    /// MySQL's endpoints are MariaDB's.
+    pub has_mariadb: bool,
     /// The schema's version: what was prepared before has another one.
     pub version: u64,
     /// Times at which connections to endpoints were attempted.
@@ -126,6 +129,7 @@ impl World {
             slow_settings_us: 0,
             pieces: Pieces::Whole,
             told: Vec::new(),
+            has_mariadb: false,
             version: 0,
             attempts: Vec::new(),
             travelling: 0,
@@ -173,11 +177,15 @@ impl World {
 
     /// Somebody connects to a worker; says nothing yet.
     pub fn open(&mut self, worker: usize) -> usize {
+        self.open_as(worker, Dialect::Postgres)
+    }
+
+    pub(in crate::sim) fn open_as(&mut self, worker: usize, dialect: Dialect) -> usize {
         let opened = ClientOpened {
             address: "10.0.0.1:5000".into(),
             local_address: "10.0.0.2:6432".into(),
             is_tls: false,
-            dialect: Dialect::Postgres,
+            dialect,
         };
         let id = self.desks[worker].relay.client_opened(Time(self.now), opened);
         let client = self.clients.len();
@@ -185,6 +193,7 @@ impl World {
         self.clients.push(Patron {
             worker,
             id,
+            mysql: None,
             input: Vec::new(),
             replies: Vec::new(),
             is_closed: false,
@@ -230,6 +239,13 @@ impl World {
 
     /// Bytes that a client sends now.
     pub fn send(&mut self, client: usize, bytes: &[u8]) {
+        if let Some(mysql) = &mut self.clients[client].mysql {
+            mysql.note_sent(bytes);
+        }
+        self.say(client, bytes);
+    }
+
+    pub(in crate::sim) fn say(&mut self, client: usize, bytes: &[u8]) {
         for piece in self.pieces(bytes.to_vec()) {
             let patron = &mut self.clients[client];
             patron.sent_at = patron.sent_at.max(self.now + self.latency_us);
@@ -300,20 +316,19 @@ impl World {
 
     /// Sessions that are open now at the database, as it sees them.
     pub fn sessions(&self) -> usize {
-        self.lines.iter().filter(|line| line.session.is_logged_in() && !line.session.is_over).count()
+        self.lines.iter().filter(|line| line.is_logged_in() && !line.is_over()).count()
     }
 
     /// Every statement that any session ran, in order of time.
     pub fn ran(&self) -> Vec<database::Ran> {
-        let mut all: Vec<_> = self.lines.iter().flat_map(|line| line.session.ran.iter().cloned()).collect();
+        let mut all: Vec<_> = self.lines.iter().flat_map(|line| line.ran().iter().cloned()).collect();
         all.sort_by_key(|ran| ran.at);
         all
     }
 
     /// The session whose log has a statement that contains `text`.
     pub fn session_that_ran(&self, text: &str) -> usize {
-        let found =
-            self.lines.iter().position(|line| line.session.ran.iter().any(|ran| ran.text.contains(text)));
+        let found = self.lines.iter().position(|line| line.ran().iter().any(|ran| ran.text.contains(text)));
         found.unwrap_or_else(|| panic!("nobody ran {text}"))
     }
 

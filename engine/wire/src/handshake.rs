@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::auth::sealed_password::ServerKey;
+use crate::auth::sealed_password::OwnKey;
 use crate::auth::{caching_sha2, scram, sha256_crypt};
 use crate::{CancelKey, Complaint};
 
@@ -94,6 +94,8 @@ pub enum Errand {
     SaltPassword { password: String, salt: Vec<u8>, iterations: u32 },
     /// MySQL: read the password that a client has sent, and hash it as the server stores it.
     HashPassword { password: SentPassword, salt: Vec<u8>, rounds: u32 },
+    /// MySQL: make the key that clients seal passwords with, unless somebody has made it meanwhile.
+    MakeKey(Arc<OwnKey>),
 }
 
 /// A password as a MySQL client has sent it.
@@ -102,7 +104,7 @@ pub enum SentPassword {
     /// In clear text, over TLS or a local socket.
     Clear(Vec<u8>),
     /// Sealed with our public key. `nonce` is what it was mixed with.
-    Sealed { bytes: Vec<u8>, nonce: [u8; 20], key: Arc<ServerKey> },
+    Sealed { bytes: Vec<u8>, nonce: [u8; 20], key: Arc<OwnKey> },
 }
 
 /// What an errand came to.
@@ -114,6 +116,8 @@ pub enum ErrandOutcome {
     Hashed { slow: [u8; 32], fast: [u8; 32] },
     /// Of `HashPassword`: what was sent cannot be opened.
     Garbled,
+    /// Of `MakeKey`.
+    KeyMade,
 }
 
 /// Why: passwords, and what is as good as one, must not reach a log.
@@ -126,6 +130,7 @@ impl fmt::Debug for Errand {
             Errand::HashPassword { rounds, .. } => {
                 f.debug_struct("HashPassword").field("rounds", rounds).finish_non_exhaustive()
             }
+            Errand::MakeKey(_) => f.write_str("MakeKey"),
         }
     }
 }
@@ -137,6 +142,7 @@ impl fmt::Debug for ErrandOutcome {
             ErrandOutcome::Salted(_) => "Salted",
             ErrandOutcome::Hashed { .. } => "Hashed",
             ErrandOutcome::Garbled => "Garbled",
+            ErrandOutcome::KeyMade => "KeyMade",
         })
     }
 }
@@ -152,18 +158,24 @@ impl Errand {
                 let opened;
                 let clear = match password {
                     SentPassword::Clear(clear) => clear,
-                    SentPassword::Sealed { bytes, nonce, key } => match key.open(bytes, nonce) {
-                        Some(clear) => {
-                            opened = clear;
-                            &opened
+                    SentPassword::Sealed { bytes, nonce, key } => {
+                        match key.get().and_then(|key| key.open(bytes, nonce)) {
+                            Some(clear) => {
+                                opened = clear;
+                                &opened
+                            }
+                            None => return ErrandOutcome::Garbled,
                         }
-                        None => return ErrandOutcome::Garbled,
-                    },
+                    }
                 };
                 ErrandOutcome::Hashed {
                     slow: sha256_crypt::hash(clear, salt, *rounds),
                     fast: caching_sha2::twice(clear),
                 }
+            }
+            Errand::MakeKey(key) => {
+                key.make();
+                ErrandOutcome::KeyMade
             }
         }
     }

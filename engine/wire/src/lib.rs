@@ -232,6 +232,8 @@ pub enum Code {
     Shutdown,
     /// 53300: a connection limit.
     TooManyConnections,
+    /// 53300: a limit on the connections of one user.
+    UserLimit,
     /// 53400: a configured limit that is not about connections (queue length, memory).
     LimitExceeded,
     /// 54000: one request is larger than what a setting allows.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 
 use maitred_wire::auth::caching_sha2::{self, Verifier};
-use maitred_wire::auth::sealed_password::ServerKey;
+use maitred_wire::auth::sealed_password::{OwnKey, ServerKey};
 use maitred_wire::auth::{ed25519, mysql_native};
 use maitred_wire::handshake::{ClientStep, Credentials, LoginTo, Method, ServerStep, Startup};
 use maitred_wire::mysql::frame;
@@ -15,9 +15,9 @@ use maitred_wire::CancelKey;
 const MOCK: [u8; 32] = [9; 32];
 const KEY: &str = include_str!("../../../tests/vectors/mysql/key.pem");
 
-fn key() -> Arc<ServerKey> {
-    static KEY_PAIR: OnceLock<Arc<ServerKey>> = OnceLock::new();
-    Arc::clone(KEY_PAIR.get_or_init(|| Arc::new(ServerKey::parse(KEY).unwrap())))
+fn key() -> Arc<OwnKey> {
+    static KEY_PAIR: OnceLock<Arc<OwnKey>> = OnceLock::new();
+    Arc::clone(KEY_PAIR.get_or_init(|| Arc::new(OwnKey::of(ServerKey::parse(KEY).unwrap()))))
 }
 
 /// What happened to the two ends of one login.
@@ -80,7 +80,7 @@ impl Stage {
                 database: "shop".into(),
                 password: Some(password.into()),
                 attributes: vec![("program_name".into(), "test".into())],
-                capabilities: capability::SESSION_TRACK | capability::DEPRECATE_EOF | capability::SSL,
+                capabilities: capability::SESSION_TRACK | capability::FOUND_ROWS | capability::SSL,
                 character_set: 45,
                 ..LoginTo::default()
             },
@@ -282,7 +282,7 @@ fn every_method_with_every_kind_of_secret_on_every_road() {
                         assert_eq!(startup.attributes, stage.login.attributes);
                         assert_eq!(startup.character_set, 45);
                         assert_eq!(startup.capabilities, outcome.capabilities);
-                        assert_eq!(startup.capabilities & capability::DEPRECATE_EOF, 0, "not offered");
+                        assert_eq!(startup.capabilities & capability::FOUND_ROWS, 0, "not offered");
                         assert_eq!(startup.capabilities & capability::SSL != 0, road == Road::Tls);
                     } else {
                         let using = if password.is_empty() { "NO" } else { "YES" };

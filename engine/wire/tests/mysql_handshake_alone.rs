@@ -402,6 +402,26 @@ fn servers_are_given_up_with_a_reason() {
 }
 
 #[test]
+fn a_server_that_cannot_say_what_clients_read_is_given_up() {
+    for (wanted, works) in [
+        (capability::DEPRECATE_EOF, false),
+        (capability::OPTIONAL_RESULTSET_METADATA, false),
+        (capability::MARIADB_CACHE_METADATA, false),
+        (capability::MARIADB_EXTENDED_TYPE_INFO, false),
+        (capability::FOUND_ROWS | capability::MARIADB_STMT_BULK_OPERATIONS, true),
+    ] {
+        let mut machine = HandshakeOut::new(LoginTo { capabilities: wanted, ..login() });
+        machine.feed(&hello(capability::SESSION_TRACK, "8.0.36").0);
+        match steps(&mut machine).last() {
+            Some(ServerStep::Failed(complaint)) => {
+                assert!(!works && complaint.hint.as_ref().is_some_and(|hint| hint.contains("mysql_version")));
+            }
+            _ => assert!(works && !said(&mut machine).is_empty()),
+        }
+    }
+}
+
+#[test]
 fn a_refusal_before_the_greeting_is_the_databases() {
     for (bytes, state) in [
         (packet(0, b"\xff\x10\x04Too many connections"), b"HY000"),

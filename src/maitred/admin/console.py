@@ -1,7 +1,7 @@
 """The console: one statement of text in, one answer for the engine out.
 
-Carries out nothing itself: probes are in `probes`, commands in `commands`. Every error becomes
-an answer that says what to type. Called by `supervisor` for each `ConsoleAsked`.
+Carries out nothing itself: probes are in `probes` and `mysql_probes`, commands in `commands`. Every
+error becomes an answer that says what to type. Called by `supervisor` for each `ConsoleAsked`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from maitred.admin import probes
+from maitred.admin import mysql_probes, probes
 from maitred.admin.averages import Averages
 from maitred.admin.commands import COMMANDS, Command, Desk, who
 from maitred.admin.operations import Operations
@@ -31,7 +31,8 @@ class Console:
     async def answer(self, asked: ConsoleAsked) -> dict[str, Any]:
         """Return what `Engine.answer_console` takes; never raises for bad input."""
         try:
-            probe = probes.answer(asked.text, user=asked.user, database=asked.database)
+            known = mysql_probes if asked.protocol == "mysql" else probes
+            probe = known.answer(asked.text, user=asked.user, database=asked.database)
             if probe is not None:
                 return probe
             command, words = _find(asked.text)

@@ -3,6 +3,7 @@
 It knows nothing of maitred; the tests run it, and you can:
 
     DATABASE_URL=postgresql://app@127.0.0.1:6432/shop python manage.py test
+    DATABASE_URL=mysql://app:password@127.0.0.1:6033/shop python manage.py test
 """
 
 import os

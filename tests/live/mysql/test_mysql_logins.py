@@ -134,7 +134,7 @@ def test_ed25519_from_the_databases_own_hash(
         "where user = 'app_ed25519'",
         database="mysql",
     )
-    front = asking(make_front, "ed25519", secret)
+    front = asking(make_front, "ed25519", f"ed25519${secret}")
     assert front.wire().value("select 1") == "1"
     assert refused(front, password="wrong").number == 1045
 

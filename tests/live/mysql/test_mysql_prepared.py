@@ -22,6 +22,12 @@ def few(request: pytest.FixtureRequest, make_front: Callable[..., Front]) -> Fro
     return make_front({"pool": {"size": request.param}})
 
 
+@pytest.fixture(params=[2, 5], ids=lambda size: f"{size}-servers")
+def some(request: pytest.FixtureRequest, make_front: Callable[..., Front]) -> Front:
+    """For what keeps a server between two commands."""
+    return make_front({"pool": {"size": request.param}})
+
+
 def number(answer: object) -> int:
     assert isinstance(answer, Err), answer
     return answer.number
@@ -92,8 +98,8 @@ def test_another_clients_number_is_unknown(few: Front) -> None:
     assert two.executed(mine.id) == [("mine",)]
 
 
-def test_long_data_in_pieces(few: Front) -> None:
-    client, other = few.wire(), few.wire()
+def test_long_data_in_pieces(some: Front) -> None:
+    client, other = some.wire(), some.wire()
     statement = client.prepared("select length(?), ?")
     for part in range(20):
         client.long_data(statement.id, 0, b"x" * 1000)
@@ -112,8 +118,8 @@ def test_long_data_is_forgotten_by_a_reset(few: Front) -> None:
     assert client.executed(statement.id, "kept") == [("kept",)]
 
 
-def test_long_data_of_two_clients(few: Front) -> None:
-    one, two = few.wire(), few.wire()
+def test_long_data_of_two_clients(some: Front) -> None:
+    one, two = some.wire(), some.wire()
     mine, theirs = one.prepared("select ?"), two.prepared("select ?")
     one.long_data(mine.id, 0, b"one")
     two.long_data(theirs.id, 0, b"two")

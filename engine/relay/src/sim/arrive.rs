@@ -40,6 +40,13 @@ impl World {
                     patron.raw.extend_from_slice(&bytes);
                     return;
                 }
+                if let Some(mysql) = &mut patron.mysql {
+                    let words = mysql.feed(&bytes, &mut patron.replies);
+                    if !words.is_empty() {
+                        self.say(client, &words);
+                    }
+                    return;
+                }
                 patron.input.extend_from_slice(&bytes);
                 frontend::read_replies(&mut patron.input, &mut patron.replies);
                 for reply in &patron.replies {
@@ -79,11 +86,11 @@ impl World {
             Event::ToSession(line, bytes) => {
                 self.lines[line].session.version = self.version;
                 self.lines[line].session.slow_settings_us = self.slow_settings_us;
-                self.lines[line].session.feed(now.0, &bytes);
+                self.lines[line].feed(now.0, &bytes);
                 self.collect(line);
             }
             Event::SessionClosed(line) => {
-                self.lines[line].session.end();
+                self.lines[line].end();
                 self.lines[line].has_hung_up = true;
             }
             Event::SessionWritten(line) => {
@@ -97,7 +104,7 @@ impl World {
             Event::SessionWake(line) => {
                 // Why: what runs next may be done at this very moment, and wants to be woken once more.
                 self.lines[line].woken_at = 0;
-                self.lines[line].session.wake(now.0);
+                self.lines[line].wake(now.0);
                 self.collect(line);
             }
             Event::Connected(line) => self.on_connected(line),
@@ -135,7 +142,7 @@ impl World {
     pub(super) fn on_connected(&mut self, line: usize) {
         let (worker, Some(id)) = (self.lines[line].worker, self.lines[line].server) else { return };
         if self.lines[line].session.door == Door::Down {
-            self.lines[line].session.end();
+            self.lines[line].end();
             self.lines[line].has_hung_up = true;
             self.with(worker, |relay, now| relay.server_closed(now, id, Some("connection refused".into())));
             return;
@@ -144,6 +151,10 @@ impl World {
         self.with(worker, |relay, now| {
             relay.server_connected(now, id, address, "10.0.0.2:777".into(), false)
         });
+        if let Some(mysql) = &mut self.lines[line].mysql {
+            mysql.greet();
+            self.collect(line);
+        }
     }
 
     pub(super) fn on_detached(&mut self, line: usize) {

@@ -14,6 +14,8 @@ pub enum Reply {
     Ready(char),
     Row(String),
     Done(String),
+    /// A statement was prepared, under this number.
+    Prepared(u32),
     Error {
         fatal: bool,
         code: String,
@@ -38,6 +40,7 @@ impl Reply {
             Reply::Ready(state) => format!("Z:{state}"),
             Reply::Row(value) => format!("D:{value}"),
             Reply::Done(tag) => format!("C:{tag}"),
+            Reply::Prepared(number) => format!("P:{number}"),
             Reply::Error { fatal: true, code, .. } => format!("F:{code}"),
             Reply::Error { code, .. } => format!("E:{code}"),
             Reply::Notification(_, channel, payload) => format!("A:{channel}={payload}"),

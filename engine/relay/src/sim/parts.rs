@@ -9,8 +9,9 @@ use maitred_wire::CancelKey;
 use crate::action::Mail;
 use crate::ids::{ClientId, ServerId, Time, WorkerId};
 use crate::server::Server;
-use crate::sim::database::Session;
+use crate::sim::database::{Ran, Session};
 use crate::sim::frontend::Reply;
+use crate::sim::mysql;
 use crate::Relay;
 
 /// How bytes arrive.
@@ -85,6 +86,8 @@ pub struct Desk {
 pub struct Patron {
     pub worker: usize,
     pub id: ClientId,
+    /// What reads and writes for it if it speaks MySQL.
+    pub mysql: Option<Box<mysql::frontend::Frontend>>,
     pub(super) input: Vec<u8>,
     /// What it has been told and nobody has taken yet.
     pub replies: Vec<Reply>,
@@ -114,7 +117,10 @@ pub struct Line {
     pub endpoint: String,
     pub worker: usize,
     pub server: Option<ServerId>,
+    /// Who answers, where PostgreSQL does.
     pub session: Session,
+    /// Who answers, where MySQL does.
+    pub mysql: Option<Box<mysql::session::Session>>,
     pub opened_at: u64,
     pub(super) is_writing: bool,
     pub(super) is_paused: bool,
@@ -125,4 +131,48 @@ pub struct Line {
     pub(super) got_at: u64,
     pub(super) has_hung_up: bool,
     pub(super) woken_at: u64,
+}
+
+/// Whoever answers.
+impl Line {
+    pub fn is_over(&self) -> bool {
+        self.mysql.as_ref().map_or(self.session.is_over, |mysql| mysql.is_over)
+    }
+
+    pub fn is_logged_in(&self) -> bool {
+        self.mysql.as_ref().map_or_else(|| self.session.is_logged_in(), |mysql| mysql.is_logged_in())
+    }
+
+    pub fn ran(&self) -> &[Ran] {
+        self.mysql.as_ref().map_or(&self.session.ran, |mysql| &mysql.ran)
+    }
+
+    pub(super) fn end(&mut self) {
+        match &mut self.mysql {
+            Some(mysql) => mysql.end(),
+            None => self.session.end(),
+        }
+    }
+
+    pub(super) fn feed(&mut self, now: u64, bytes: &[u8]) {
+        match &mut self.mysql {
+            Some(mysql) => mysql.feed(now, bytes),
+            None => self.session.feed(now, bytes),
+        }
+    }
+
+    pub(super) fn wake(&mut self, now: u64) {
+        match &mut self.mysql {
+            Some(mysql) => mysql.wake(now),
+            None => self.session.wake(now),
+        }
+    }
+
+    pub(super) fn wake_at(&self) -> Option<u64> {
+        self.mysql.as_ref().map_or_else(|| self.session.wake_at(), |mysql| mysql.wake_at())
+    }
+
+    pub(super) fn take_words(&mut self) -> Vec<u8> {
+        std::mem::take(self.mysql.as_mut().map_or(&mut self.session.out, |mysql| &mut mysql.out))
+    }
 }

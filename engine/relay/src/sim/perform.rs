@@ -4,11 +4,15 @@
 
 use std::cmp::Reverse;
 
+use maitred_wire::Dialect;
+
 use crate::action::Action;
 use crate::ids::{ClientId, ServerId};
 use crate::sim::database::{Door, Session};
+use crate::sim::mysql;
 use crate::sim::parts::{Due, Event, Line};
 use crate::sim::World;
+use crate::snapshot::Endpoint;
 
 impl World {
     pub(super) fn act(&mut self, worker: usize, action: Action) {
@@ -46,7 +50,7 @@ impl World {
             Action::ResumeClient(id) => self.pause_client(worker, id, false),
             Action::PauseServer(id) => self.pause_server(worker, id, true),
             Action::ResumeServer(id) => self.pause_server(worker, id, false),
-            Action::OpenServer { server, endpoint, .. } => self.connect(worker, server, &endpoint.name),
+            Action::OpenServer { server, endpoint, .. } => self.connect(worker, server, &endpoint),
             Action::OpenCancel { server, endpoint, key } => {
                 self.at(now + self.cancel_us, Event::Cancel(endpoint.name.clone(), key));
                 self.at(now + self.cancel_us + self.cancel_end_us, Event::CancelDone(worker, server));
@@ -66,10 +70,10 @@ impl World {
         }
     }
 
-    pub(super) fn connect(&mut self, worker: usize, server: ServerId, endpoint: &str) {
+    pub(super) fn connect(&mut self, worker: usize, server: ServerId, endpoint: &Endpoint) {
+        let (dialect, endpoint) = (endpoint.dialect, endpoint.name.as_str());
         let number = self.lines.len();
-        let open =
-            self.lines.iter().filter(|line| line.endpoint == endpoint && !line.session.is_over).count();
+        let open = self.lines.iter().filter(|line| line.endpoint == endpoint && !line.is_over()).count();
         let door = self.doors.get(endpoint).cloned().unwrap_or(Door::Open);
         let door = if self.max_sessions > 0 && open >= self.max_sessions && door == Door::Open {
             Door::Refuse(*b"53300", "sorry, too many clients already".into())
@@ -82,6 +86,8 @@ impl World {
             worker,
             server: Some(server),
             session: Session::new(number, door.clone(), self.version),
+            mysql: (dialect == Dialect::Mysql)
+                .then(|| Box::new(mysql::session::Session::new(number, door.clone(), self.has_mariadb))),
             opened_at: self.now,
             is_writing: false,
             is_paused: false,
@@ -198,7 +204,8 @@ impl World {
     /// What a session has to say goes on its way.
     pub(super) fn collect(&mut self, line: usize) {
         self.carry_words(line);
-        let bytes = std::mem::take(&mut self.lines[line].session.out);
+        self.carry_kills(line);
+        let bytes = self.lines[line].take_words();
         for piece in self.pieces(bytes) {
             let entry = &mut self.lines[line];
             entry.got_at = entry.got_at.max(self.now + self.latency_us);
@@ -206,12 +213,12 @@ impl World {
             self.at(at, Event::FromSession(line, piece));
         }
         let entry = &mut self.lines[line];
-        if entry.session.is_over && !entry.has_hung_up {
+        if entry.is_over() && !entry.has_hung_up {
             entry.has_hung_up = true;
             let at = entry.got_at.max(self.now + self.latency_us);
             self.at(at, Event::SessionLeft(line));
         }
-        if let Some(at) = self.lines[line].session.wake_at() {
+        if let Some(at) = self.lines[line].wake_at() {
             if self.lines[line].woken_at != at {
                 self.lines[line].woken_at = at;
                 self.at(at, Event::SessionWake(line));

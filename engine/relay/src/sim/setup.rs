@@ -81,6 +81,16 @@ pub fn user(name: &str) -> User {
     }
 }
 
+/// As `snapshot`, with database `store` at the MySQL endpoint `my1` beside it.
+pub fn with_mysql(size: u32) -> Snapshot {
+    let mut config = snapshot(size);
+    config.endpoints.push(Endpoint { dialect: Dialect::Mysql, ..endpoint("my1") });
+    let mut store = database("store", 1, size);
+    store.pool.reset_query = "RESET CONNECTION".into();
+    config.databases.push(store);
+    config
+}
+
 /// Database `shop` at endpoint `db1`, served by at most `size` servers; every user is trusted.
 pub fn snapshot(size: u32) -> Snapshot {
     Snapshot {

@@ -7,6 +7,7 @@
 //! a zero byte, mixed with the nonce byte by byte, under RSA-OAEP with SHA-1.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use rsa::pkcs1::DecodeRsaPrivateKey;
 use rsa::pkcs8::{DecodePrivateKey, DecodePublicKey, EncodePublicKey, LineEnding};
@@ -33,16 +34,8 @@ impl fmt::Debug for ServerKey {
     }
 }
 
-impl PartialEq for ServerKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.public == other.public
-    }
-}
-
-impl Eq for ServerKey {}
-
 impl ServerKey {
-    /// Make a key pair. Up to seconds of CPU.
+    /// Make a key pair. A tenth of a second of CPU, more with bad luck.
     ///
     /// # Errors
     /// The arithmetic failed.
@@ -82,6 +75,36 @@ impl ServerKey {
         (clear.pop() == Some(0)).then_some(clear)
     }
 }
+
+/// The key of a process, made when it is first needed: most clients have TLS, or need not send their password.
+#[derive(Debug, Default)]
+pub struct OwnKey(OnceLock<Option<ServerKey>>);
+
+impl OwnKey {
+    /// One that is made already.
+    pub fn of(key: ServerKey) -> Self {
+        Self(OnceLock::from(Some(key)))
+    }
+
+    /// The key, if it has been made.
+    pub fn get(&self) -> Option<&ServerKey> {
+        self.0.get()?.as_ref()
+    }
+
+    /// Make it, or wait for whoever is making it. A tenth of a second of CPU, more with bad luck.
+    pub fn make(&self) {
+        self.0.get_or_init(|| ServerKey::make().ok());
+    }
+}
+
+/// Why: errands and greetings are compared in tests; a process has one.
+impl PartialEq for OwnKey {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other)
+    }
+}
+
+impl Eq for OwnKey {}
 
 fn mix(password: &mut [u8], nonce: &[u8; 20]) {
     password.iter_mut().zip(nonce.iter().cycle()).for_each(|(byte, with)| *byte ^= with);

@@ -205,9 +205,9 @@ impl Dialect {
         mysql::progress::changes(changed)
     }
 
-    /// Say the end of a statement's results to a client that is not told of its session's state.
-    pub fn say_outcome(self, out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>) {
-        mysql::reply::untracked(out, message, outcome);
+    /// Say the end of a statement's results, with as much of its session's state as its client is told.
+    pub fn say_outcome(self, out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, is_told: bool) {
+        mysql::reply::outcome(out, message, outcome, is_told);
     }
 
     /// Have a server begin a new session in the same connection, with an operator's `parameters`; returns how many requests that makes, each

@@ -23,6 +23,12 @@ pub const CLASS: u64 = capability::FOUND_ROWS
     | capability::MARIADB_CACHE_METADATA
     | capability::MARIADB_BULK_UNIT_RESULTS;
 
+/// Those of `CLASS` that change how an answer is read: a server that lacks one cannot serve a client that has it.
+pub const FORMS: u64 = capability::DEPRECATE_EOF
+    | capability::OPTIONAL_RESULTSET_METADATA
+    | capability::MARIADB_EXTENDED_TYPE_INFO
+    | capability::MARIADB_CACHE_METADATA;
+
 /// What we ask a server to agree on for clients of these flags: what changes in a session is always told.
 pub fn asked_of_servers(flags: u64) -> u64 {
     flags | capability::LONG_FLAG | capability::TRANSACTIONS | capability::SESSION_TRACK

@@ -10,16 +10,10 @@ use super::judge::{Judge, Until};
 use super::words::{is, is_any, name, Token};
 use crate::effects::{Thing, Traces};
 
-/// Variables that a session does not keep from one statement to the next, or that stand for another: what the tracker
-/// says of them is nobody's setting.
-pub const PASSING: [&str; 24] = [
+/// Variables that a session does not keep from one statement to the next, that stand for another, or that no session
+/// may set: what the tracker says of them is nobody's setting.
+pub const PASSING: [&str; 28] = [
     "statement_id",
-    "last_gtid",
-    "in_transaction",
-    "error_count",
-    "warning_count",
-    "external_user",
-    "proxy_user",
     "timestamp",
     "insert_id",
     "last_insert_id",
@@ -37,6 +31,16 @@ pub const PASSING: [&str; 24] = [
     "character_set_database",
     "collation_database",
     "skip_replication",
+    "last_gtid",
+    "in_transaction",
+    "warning_count",
+    "error_count",
+    "proxy_user",
+    "external_user",
+    "max_allowed_packet",
+    "max_user_connections",
+    "net_buffer_length",
+    "wsrep_gtid_seq_no",
 ];
 
 /// Those that say what the tracker tells.

@@ -37,6 +37,8 @@ pub fn number(code: Code) -> (u16, &'static [u8; 5]) {
         Code::Shutdown => (1053, b"08S01"),
         // ER_CON_COUNT_ERROR.
         Code::TooManyConnections => (1040, b"08004"),
+        // ER_TOO_MANY_USER_CONNECTIONS.
+        Code::UserLimit => (1203, b"42000"),
         // ER_OUT_OF_RESOURCES. Why not 1226 (a user's limit): its class, 42, is taken for bad SQL.
         Code::LimitExceeded => (1041, b"HY000"),
         // ER_NET_PACKET_TOO_LARGE.

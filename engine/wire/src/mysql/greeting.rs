@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::frame;
 use super::proof::Scheme;
 use super::spec::{capability, limits, login};
-use crate::auth::sealed_password::ServerKey;
+use crate::auth::sealed_password::OwnKey;
 use crate::handshake::Method;
 use crate::Fault;
 
@@ -44,7 +44,7 @@ pub struct Greeting {
     /// from `HandshakeIn::nonce`: some clients know no other.
     pub nonce: Option<[u8; limits::NONCE_BYTES]>,
     /// What clients seal passwords with where there is no TLS; None: they must use TLS.
-    pub key: Option<Arc<ServerKey>>,
+    pub key: Option<Arc<OwnKey>>,
     /// Where the client comes from, for the text of a refusal; None: a local socket.
     pub host: Option<IpAddr>,
 }

@@ -13,7 +13,7 @@
 //!                 (check) ◄───────────────────────────────────────┘
 //!                    ├ fits ─────────────────────────────────────────────────────► LoggedIn
 //!                    ├ only the slow hash can tell: "full" ─► ExpectPassword ─► AwaitErrand ─► LoggedIn
-//!                    │                                          └ public key ─► ExpectPassword
+//!                    │            public key, made if it must be (AwaitKey) ─► ExpectPassword
 //!  every state ─ doubt, refuse, wrong ─► Failed
 //! ```
 //!
@@ -74,6 +74,8 @@ enum State {
     ExpectAnswer(Scheme),
     /// The verifier whose salt the password is hashed with.
     ExpectPassword(Box<Verifier>),
+    /// As `ExpectPassword`, once there is a key to seal it with.
+    AwaitKey(Box<Verifier>),
     AwaitErrand,
     /// A step that `next` reports before anything else.
     Report(Box<ClientStep>),
@@ -266,16 +268,20 @@ impl HandshakeIn {
 
     /// The result of an `Errand`.
     pub fn errand_done(&mut self, outcome: ErrandOutcome) {
-        if !matches!(self.state, State::AwaitErrand) {
-            return;
+        match mem::replace(&mut self.state, State::Done) {
+            State::AwaitErrand => {}
+            State::AwaitKey(verifier) => return self.say_key(verifier),
+            other => {
+                self.state = other;
+                return;
+            }
         }
         match outcome {
             ErrandOutcome::Hashed { slow, fast } if proof::check_hashed(&self.known, &slow, &fast) => {
                 self.remembered = Some(fast);
                 self.accept();
             }
-            ErrandOutcome::Hashed { .. } | ErrandOutcome::Garbled => self.fail(self.wrong_password()),
-            ErrandOutcome::Salted(_) => {}
+            _ => self.fail(self.wrong_password()),
         }
     }
 
@@ -460,10 +466,13 @@ impl HandshakeIn {
     fn password(&mut self, verifier: Box<Verifier>, payload: &[u8]) -> Result<Option<ClientStep>, Complaint> {
         let key = self.greeting.key.clone();
         match (payload, key) {
-            ([login::KEY_WANTED], Some(key)) => {
-                self.say_more(key.public_pem().as_bytes());
-                self.state = State::ExpectPassword(verifier);
+            ([login::KEY_WANTED], Some(key)) if key.get().is_some() => {
+                self.say_key(verifier);
                 Ok(None)
+            }
+            ([login::KEY_WANTED], Some(key)) => {
+                self.state = State::AwaitKey(verifier);
+                Ok(Some(ClientStep::Errand(Errand::MakeKey(key))))
             }
             ([login::KEY_WANTED], None) => Err(malformed("there is no public key to seal a password with")),
             (_, _) if self.is_secure() => {
@@ -478,6 +487,17 @@ impl HandshakeIn {
                 Ok(Some(self.hash(&verifier, sent)))
             }
             (_, None) => Err(self.wrong_password()),
+        }
+    }
+
+    fn say_key(&mut self, verifier: Box<Verifier>) {
+        let key = self.greeting.key.clone();
+        match key.as_ref().and_then(|key| key.get()) {
+            Some(key) => {
+                self.say_more(key.public_pem().as_bytes());
+                self.state = State::ExpectPassword(verifier);
+            }
+            None => self.fail(Complaint::fatal(Code::Internal, "no key could be made; connect with TLS")),
         }
     }
 

@@ -24,7 +24,7 @@ use super::greeting::{self, Greeted, ALWAYS};
 use super::setup::{self, Answers, Said};
 use super::spec::{answer, capability, limits, login, plugin, status};
 use super::startup::{self, Response};
-use super::{errors, frame};
+use super::{agreement, errors, frame};
 use crate::auth::{caching_sha2, ed25519, mysql_native, sealed_password};
 use crate::handshake::{ErrandOutcome, LoginTo, Refusal, ServerStep, Startup};
 use crate::{CancelKey, Code, Complaint, Fault};
@@ -265,6 +265,13 @@ impl HandshakeOut {
             return Ok(());
         }
         self.later.push_back(ServerStep::Key(key));
+        if self.login.capabilities & agreement::FORMS & !offered != 0 {
+            let message =
+                format!("server ({server_version}) is older than the version that clients are told");
+            let hint = "Set listen.mysql_version to the version of the oldest server.";
+            self.report(ServerStep::Failed(Complaint::error(Code::NotAuthorized, message).hint(hint)));
+            return Ok(());
+        }
         self.capabilities = self.wanted() & offered;
         if !self.login.ask_tls {
             self.respond(greeted);

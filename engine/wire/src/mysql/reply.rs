@@ -4,8 +4,8 @@
 //! Called by the handshakes and by `relay` whenever maitred itself speaks.
 
 use super::frame;
-use super::progress::Outcome;
-use super::spec::{answer, capability, command, status};
+use super::progress::{changes, Change, Outcome};
+use super::spec::{answer, capability, command, status, track};
 use super::statement;
 use crate::dialect::{ColumnType, ServerError};
 
@@ -79,7 +79,20 @@ const BINARY: u16 = 63;
 
 /// How many columns, and each of them; they belong to no table.
 pub fn columns(out: &mut Vec<u8>, voice: &mut Voice, columns: &[(&str, ColumnType)]) {
-    voice.packet(out, |out| frame::put_number(out, columns.len() as u64));
+    let has = |flag: u64| voice.capabilities & flag != 0;
+    let is_extended = has(capability::MARIADB_EXTENDED_TYPE_INFO);
+    let (is_optional, is_cached) =
+        (has(capability::OPTIONAL_RESULTSET_METADATA), has(capability::MARIADB_CACHE_METADATA));
+    voice.packet(out, |out| {
+        // Spec: MySQL says before the count that columns follow, MariaDB behind it.
+        if is_optional {
+            out.push(1);
+        }
+        frame::put_number(out, columns.len() as u64);
+        if is_cached {
+            out.push(1);
+        }
+    });
     for (name, kind) in columns {
         let (kind, charset, length): (u8, u16, u32) = match kind {
             ColumnType::Text => (TYPE_VAR_STRING, UTF8MB4, 0xffff),
@@ -94,6 +107,9 @@ pub fn columns(out: &mut Vec<u8>, voice: &mut Voice, columns: &[(&str, ColumnTyp
             }
             frame::put_string(out, name.as_bytes());
             frame::put_string(out, b"");
+            if is_extended {
+                frame::put_string(out, b"");
+            }
             out.push(0x0c);
             out.extend_from_slice(&charset.to_le_bytes());
             out.extend_from_slice(&length.to_le_bytes());
@@ -138,20 +154,58 @@ pub fn quit(out: &mut Vec<u8>) {
     statement::write(out, command::QUIT, &[]);
 }
 
-/// The end of a statement's results in the words of a client that is not told of its session's state.
-pub fn untracked(out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>) {
+/// What a session tells of itself if nobody wishes otherwise; ours tell all.
+///
+/// Spec: defaults of session_track_system_variables, in MySQL and in MariaDB.
+const TOLD: [&[u8]; 5] = [
+    b"autocommit",
+    b"character_set_client",
+    b"character_set_connection",
+    b"character_set_results",
+    b"time_zone",
+];
+
+/// The end of a statement's results, with as much of what changed in the session as its client would be told by a
+/// session of its own: nothing, or (`is_told`) what sessions tell if nobody wishes otherwise.
+pub fn outcome(out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, is_told: bool) {
+    let mut changed = Vec::new();
+    for change in changes(if is_told { outcome.changed } else { &[] }).map_while(Result::ok) {
+        match change {
+            Change::Setting(name, value) if TOLD.contains(&name) => {
+                changed.push(track::SYSTEM_VARIABLES);
+                frame::put_number(&mut changed, (string_len(name) + string_len(value)) as u64);
+                frame::put_string(&mut changed, name);
+                frame::put_string(&mut changed, value);
+            }
+            Change::Schema(name) => {
+                changed.push(track::SCHEMA);
+                frame::put_number(&mut changed, string_len(name) as u64);
+                frame::put_string(&mut changed, name);
+            }
+            _ => {}
+        }
+    }
+    let has_changed = if changed.is_empty() { 0 } else { status::SESSION_STATE_CHANGED };
     let first = message[frame::HEADER];
     frame::packet(out, message[3], |out| {
         out.push(first);
         frame::put_number(out, outcome.affected.unwrap_or_default());
         frame::put_number(out, outcome.insert_id);
-        out.extend_from_slice(&(outcome.status & !status::SESSION_STATE_CHANGED).to_le_bytes());
+        out.extend_from_slice(&(outcome.status & !status::SESSION_STATE_CHANGED | has_changed).to_le_bytes());
         out.extend_from_slice(&outcome.warnings.to_le_bytes());
-        // Measured: servers say the length to these clients, too (MariaDB 10.11, MySQL 9.7).
-        if !outcome.info.is_empty() {
+        // Measured: servers say the length to clients that are not told, too (MariaDB 10.11, MySQL 9.7).
+        if !outcome.info.is_empty() || !changed.is_empty() {
             frame::put_string(out, outcome.info);
         }
+        if !changed.is_empty() {
+            frame::put_string(out, &changed);
+        }
     });
+}
+
+/// Bytes that a string takes with its length.
+fn string_len(text: &[u8]) -> usize {
+    frame::number_len(text.len() as u64) + text.len()
 }
 
 /// Errors behind which the server closes the connection.
@@ -190,7 +244,12 @@ mod tests {
 
     #[test]
     fn what_we_say_is_read_as_what_it_is() {
-        for capabilities in [0, capability::DEPRECATE_EOF] {
+        for capabilities in [
+            0,
+            capability::DEPRECATE_EOF,
+            capability::OPTIONAL_RESULTSET_METADATA,
+            capability::MARIADB_CACHE_METADATA | capability::MARIADB_EXTENDED_TYPE_INFO,
+        ] {
             let mut voice = Voice { sequence: 1, capabilities, status: status::AUTOCOMMIT };
             let mut out = Vec::new();
             columns(&mut out, &mut voice, &[("a", ColumnType::Text), ("b", ColumnType::Int8)]);
@@ -214,10 +273,30 @@ mod tests {
         let mut out = Vec::new();
         let body = b"\0\x01\0\x02\x40\x01\0\x05words\x06\x02\x04\x01\x01\x011";
         frame::packet(&mut out, 3, |out| out.extend_from_slice(body));
-        let outcome = progress::outcome_of(&out).unwrap();
+        let found = progress::outcome_of(&out).unwrap();
         let mut said = Vec::new();
-        untracked(&mut said, &out, &outcome);
+        outcome(&mut said, &out, &found, false);
         assert_eq!(said, b"\x0d\0\0\x03\0\x01\0\x02\0\x01\0\x05words");
+    }
+
+    #[test]
+    fn those_who_asked_are_told_what_they_would_be_told_by_default() {
+        let mut changed = Vec::new();
+        for (name, value) in [("sql_mode", "ANSI"), ("autocommit", "OFF"), ("statement_id", "7")] {
+            let body =
+                [&[name.len() as u8], name.as_bytes(), &[value.len() as u8], value.as_bytes()].concat();
+            changed.extend([&[track::SYSTEM_VARIABLES, body.len() as u8][..], &body].concat());
+        }
+        changed.extend([track::STATE_CHANGE, 2, 1, b'1', track::SCHEMA, 5, 4]);
+        changed.extend(b"shop");
+        let body = [&b"\0\0\0\x02\x40\0\0\0"[..], &[changed.len() as u8], &changed].concat();
+        let mut out = Vec::new();
+        frame::packet(&mut out, 1, |out| out.extend_from_slice(&body));
+        let mut said = Vec::new();
+        outcome(&mut said, &out, &progress::outcome_of(&out).unwrap(), true);
+        let told = progress::outcome_of(&said).unwrap();
+        let told: Vec<_> = changes(told.changed).map(Result::unwrap).collect();
+        assert_eq!(told, [Change::Setting(b"autocommit", b"OFF"), Change::Schema(b"shop")]);
     }
 
     #[test]

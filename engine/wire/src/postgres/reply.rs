@@ -52,7 +52,7 @@ pub fn sqlstate(code: Code) -> &'static str {
         Code::ServerUnreachable => "08001",
         Code::NotNow => "57P03",
         Code::Shutdown => "57P01",
-        Code::TooManyConnections | Code::QueueTimeout => "53300",
+        Code::TooManyConnections | Code::UserLimit | Code::QueueTimeout => "53300",
         Code::LimitExceeded => "53400",
         Code::TooLarge => "54000",
         Code::WrongPassword => "28P01",

@@ -1,6 +1,6 @@
 """What the shop relies on: locked rows, streams, savepoints, session locks, kept connections.
 
-Asks PostgreSQL, never a pooler. Run by `manage.py test`, or by pytest-django.
+Asks the database, never a pooler. Run by `manage.py test`, or by pytest-django.
 """
 
 from collections.abc import Callable
@@ -12,6 +12,32 @@ from django.test import TestCase, TransactionTestCase
 from django.utils import timezone
 
 from shop.models import Order, Product, SoldOut, place_order
+
+# The same in the words of each kind of database; `{}` is a thread's number.
+WORDS = {
+    "postgresql": {
+        "set": ["set statement_timeout = '{}min'", "select set_config('shop.customer', '{}', false)"],
+        "ask": "select current_setting('statement_timeout'), current_setting('shop.customer'),"
+        " current_setting('TimeZone')",
+        "seen": ("{}min", "{}", "UTC"),
+        "lock": "select pg_advisory_lock(7)",
+        "unlock": "select pg_advisory_unlock(7)",
+        "timeout": ("show statement_timeout", "20s"),
+    },
+    "mysql": {
+        "set": ["set innodb_lock_wait_timeout = {}", "set @customer = '{}'"],
+        "ask": "select concat(@@innodb_lock_wait_timeout), @customer, @@character_set_client",
+        "seen": ("{}", "{}", "utf8mb4"),
+        "lock": "select get_lock('nightly', 20)",
+        "unlock": "select release_lock('nightly')",
+        "timeout": ("select concat(@@innodb_lock_wait_timeout)", "20"),
+    },
+}
+
+
+def words(name: str) -> Any:
+    """What the database in use calls it."""
+    return WORDS[connection.vendor][name]
 
 
 def in_threads(work: Callable[[int], Any], count: int) -> list[Any]:
@@ -50,34 +76,32 @@ class ManyThreads(TransactionTestCase):
     def test_each_connection_keeps_its_own_settings(self) -> None:
         def ask(number: int) -> list[Any]:
             with connection.cursor() as cursor:
-                cursor.execute(f"set statement_timeout = '{number + 1}min'")
-                cursor.execute("select set_config('shop.customer', %s, false)", [str(number)])
+                for statement in words("set"):
+                    cursor.execute(statement.format(number + 1))
             seen = []
             for _ in range(3):
                 with connection.cursor() as cursor:
-                    cursor.execute(
-                        "select current_setting('statement_timeout'),"
-                        " current_setting('shop.customer'), current_setting('TimeZone')"
-                    )
+                    cursor.execute(words("ask"))
                     seen.append(cursor.fetchone())
             return seen
 
         for number, seen in enumerate(in_threads(ask, 6)):
-            self.assertEqual(seen, [(f"{number + 1}min", str(number), "UTC")] * 3)
+            own = tuple(each.format(number + 1) for each in words("seen"))
+            self.assertEqual(seen, [own] * 3)
 
     def test_one_thread_at_a_time_holds_the_session_lock(self) -> None:
         inside: list[int] = []
 
         def nightly(number: int) -> None:
             with connection.cursor() as cursor:
-                cursor.execute("select pg_advisory_lock(7)")
+                cursor.execute(words("lock"))
                 try:
                     inside.append(number)
                     self.assertEqual(len(inside), 1)
                     Product.objects.count()
                     inside.remove(number)
                 finally:
-                    cursor.execute("select pg_advisory_unlock(7)")
+                    cursor.execute(words("unlock"))
                     self.assertEqual(cursor.fetchone(), (True,))
 
         in_threads(nightly, 5)
@@ -85,7 +109,7 @@ class ManyThreads(TransactionTestCase):
     def test_rows_stream_while_others_work(self) -> None:
         Product.objects.bulk_create(Product(name=f"p{n}", stock=n) for n in range(500))
         seen = 0
-        # Outside of a transaction Django declares this cursor WITH HOLD.
+        # Outside of a transaction Django declares this cursor WITH HOLD on PostgreSQL.
         for product in Product.objects.order_by("pk").iterator(chunk_size=50):
             seen += 1
             if seen % 100 == 0:
@@ -110,9 +134,10 @@ class OneTransaction(TestCase):
         self.assertEqual(names, [f"p{n}" for n in range(300)])
 
     def test_the_connection_has_the_timeout_that_settings_give_it(self) -> None:
+        statement, timeout = words("timeout")
         with connection.cursor() as cursor:
-            cursor.execute("show statement_timeout")
-            self.assertEqual(cursor.fetchone(), ("20s",))
+            cursor.execute(statement)
+            self.assertEqual(cursor.fetchone(), (timeout,))
 
     def test_an_order_is_placed_now(self) -> None:
         Product.objects.create(name="vase", stock=1)

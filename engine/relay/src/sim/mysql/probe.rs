@@ -1,0 +1,107 @@
+//! What the scripted database answers to the relay's question about its session.
+//!
+//! Understands the shapes of that question and nothing else. Called by `statements`.
+
+use std::collections::VecDeque;
+
+use super::answers::{Outcome, Row};
+use super::session::Session;
+use super::values::{literal, split};
+
+/// `text` as a server of the one kind or the other reads it: what is in comments for the other is none.
+fn uncommented(text: &str, is_mariadb: bool) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("/*") {
+        out.push_str(&rest[..at]);
+        let end = at + rest[at..].find("*/").expect("a comment ends");
+        let inside = &rest[at + 2..end];
+        let is_meant = match inside.strip_prefix("M!") {
+            Some(_) => is_mariadb,
+            None => inside.starts_with('!') && !is_mariadb,
+        };
+        if is_meant {
+            let words = inside.trim_start_matches(['M', '!']);
+            out.push_str(words.trim_start_matches(|c: char| c.is_ascii_digit()));
+        }
+        rest = &rest[end + 2..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Texts in quotes, however these are written.
+fn texts(part: &str) -> Vec<String> {
+    let inside = part.split_once('(').map_or("", |(_, rest)| rest.split(')').next().unwrap_or_default());
+    let plain = |text: String| literal(&text, "utf8mb4_general_ci").flatten().map(|value| value.text());
+    split(inside, ",").into_iter().filter_map(plain).collect()
+}
+
+impl Session {
+    pub(super) fn answer_question(&mut self, question: &str) -> Outcome {
+        let question = uncommented(question, self.is_mariadb);
+        let question = question.strip_suffix(" LIMIT 18446744073709551615").expect("all is asked for");
+        let mut rows: VecDeque<Row> = VecDeque::new();
+        for part in split(question, " UNION ALL SELECT ") {
+            let kind = part.split('\'').nth(1).unwrap_or_default().to_owned();
+            let mut say = |name: Option<String>, value: Option<String>| {
+                rows.push_back(vec![Some(kind.clone()), name, value]);
+            };
+            match kind.as_str() {
+                "-" => {}
+                "locks" if self.holds_one_of(&part) => say(None, None),
+                "locks" => {}
+                "released" => {
+                    let is_kept = self.holds_one_of(&part);
+                    if !is_kept && !std::mem::take(&mut self.left.locks).is_empty() {
+                        say(None, None);
+                    }
+                }
+                "insert id" => {
+                    if self.variables.get("insert_id") != Some("0") {
+                        say(None, None);
+                    }
+                }
+                "name" => self.variables.user.keys().for_each(|name| say(Some(name.clone()), None)),
+                "made" => {
+                    if self.left.made > 0 {
+                        say(None, None);
+                    }
+                }
+                "variables" => say(None, None),
+                "variable" => {
+                    let name = part.split('\'').nth(3).expect("a name").to_owned();
+                    let value = self.variables.user.get(name.trim_matches(['@', '`']));
+                    let told =
+                        value.map_or("-:binary:binary".into(), |value| value.described(self.is_mariadb));
+                    say(Some(name), Some(told));
+                }
+                "set" if part.contains("VARIABLE_NAME IN(") => {
+                    let (_, asked) = part.split_once("VARIABLE_NAME IN").expect("looked at");
+                    for name in texts(asked) {
+                        if let Some(value) = self.variables.get(&name) {
+                            say(Some(name.to_ascii_lowercase()), Some(value.to_owned()));
+                        }
+                    }
+                }
+                "set" => {
+                    let name = part.split('\'').nth(3).expect("a name").to_owned();
+                    let value = match name.as_str() {
+                        "last_insert_id" => Some(self.left.insert_id.to_string()),
+                        _ => self.variables.get(&name).map(str::to_owned),
+                    };
+                    say(Some(name), value);
+                }
+                _ => panic!("the relay asks for what is not understood here: {part}"),
+            }
+        }
+        Outcome::Rows { names: vec!["a".into(), "b".into(), "c".into()], rows }
+    }
+
+    fn holds_one_of(&self, part: &str) -> bool {
+        let asked = part.split("IS_USED_LOCK").skip(1);
+        asked.flat_map(texts).any(|name| self.left.locks.contains(&name))
+            || part.contains("IF(1,")
+            || part.ends_with("WHERE 1")
+    }
+}
