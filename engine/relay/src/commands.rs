@@ -399,6 +399,9 @@ impl Relay {
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
+        if dialect.is_silent_end(here) {
+            self.note_silent_end(id, client, outcome.status);
+        }
         if outcome.changed.is_empty() {
             return Ok(true);
         }

@@ -157,6 +157,11 @@ impl Dialect {
         mysql::reply::query(out, mysql::setup::SETUP.as_bytes());
     }
 
+    /// Is it an end of rows that cannot tell what changed in the session?
+    pub fn is_silent_end(self, message: &[u8]) -> bool {
+        mysql::progress::is_silent_end(message)
+    }
+
     /// What `text` asks about the statement before it.
     #[inline]
     pub fn asks(self, text: &[u8]) -> Option<Asks> {
