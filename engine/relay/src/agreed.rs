@@ -5,11 +5,13 @@
 
 use std::collections::HashMap;
 
-use maitred_wire::dialect::Voice;
+use maitred_wire::dialect::{Compression, Voice};
+use maitred_wire::{Complaint, CopyDirection};
 
 use crate::client::Client;
 use crate::ids::ClientId;
 use crate::leftovers::Left;
+use crate::server::Server;
 use crate::Relay;
 
 /// Of one client; PostgreSQL's have none.
@@ -23,10 +25,14 @@ pub struct Agreed {
     pub newest_statement: u32,
     /// It waits for what becomes of another client.
     pub is_asking: bool,
+    /// Between it and us, if that was agreed.
+    pub compression: Option<Box<Compression>>,
     /// What its passwords are mixed with, as long as it is connected.
     pub nonce: Option<[u8; 20]>,
     /// What its last statement left to be asked for.
     pub left: Left,
+    /// What it is told once it has sent the file that its server asked for, which is gone.
+    pub after_file: Option<Box<Complaint>>,
     /// Types of the parameters of its statements, as it told them last.
     pub types: HashMap<u32, Box<[u8]>>,
 }
@@ -59,11 +65,36 @@ impl Client {
         self.agreed.as_ref().is_some_and(|agreed| agreed.capabilities & SESSION_TRACK != 0)
     }
 
+    /// Does it send a file whose server is gone?
+    pub fn is_sending_in_vain(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.after_file.is_some())
+    }
+
     /// The answer to a new command begins.
     pub fn begin_answer(&mut self) {
         if let Some(agreed) = &mut self.agreed {
             agreed.sequence = 1;
         }
+    }
+}
+
+impl Server {
+    /// Number of the packet that its client would take next.
+    pub(crate) fn next_sequence_shown(&self) -> u8 {
+        match self.owed.front() {
+            Some(owed) if owed.shown => self.reading.next_sequence(),
+            _ => 1,
+        }
+    }
+
+    /// Has its client been told the beginning of a message, and not the rest?
+    pub(crate) fn is_message_cut(&self) -> bool {
+        self.passing > 0 && self.passing_shown
+    }
+
+    /// Is its client sending a file, so that it hears nothing?
+    pub(crate) fn is_taking_file(&self) -> bool {
+        self.dialect.takes_turns() && self.copy == Some(CopyDirection::In)
     }
 }
 

@@ -32,6 +32,7 @@ impl Relay {
             if server.owed.is_empty() && server.held.is_empty() {
                 return Ok(Step::Used(self.drop_message(id, message, here)));
             }
+            server.reading.follow(here);
             if message.intent == Intent::CopyDone {
                 server.copy = None;
             }
@@ -160,6 +161,7 @@ impl Relay {
     pub(crate) fn say_done(&mut self, id: ClientId) {
         let (dialect, mut voice) = (self.clients[id].dialect, self.voice(id));
         self.say(id, |out| dialect.say_finished(out, "", false, &mut voice));
+        self.clients[id].begin_answer();
     }
 
     /// A command of a client without a server that needs none. None: it needs one.
@@ -169,6 +171,9 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Option<Result<Step, Fault>> {
+        if self.clients[id].is_sending_in_vain() {
+            return Some(Ok(self.end_file_in_vain(id, message, here)));
+        }
         self.clients[id].begin_answer();
         match message.intent {
             Intent::Query => self.show_left(id, None, message, here).map(Ok),
@@ -209,6 +214,19 @@ impl Relay {
             }
             _ => None,
         }
+    }
+
+    /// The client sends a file that nobody takes: it hears of that behind the end.
+    fn end_file_in_vain(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Step {
+        if message.intent == Intent::CopyDone {
+            if let Some(agreed) = &mut self.clients[id].agreed {
+                agreed.sequence = here[3].wrapping_add(1);
+                if let Some(complaint) = agreed.after_file.take() {
+                    return self.fail_command(id, &complaint, message, here);
+                }
+            }
+        }
+        Step::Used(self.drop_message(id, message, here))
     }
 
     /// Commands that we answer ourselves.
@@ -313,7 +331,8 @@ impl Relay {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let dialect = server.dialect;
         let error = dialect.error_of(here);
-        let Some(owed) = server.owed.front().copied() else {
+        // Why not passed on: until it closes, which comes next, it might be lent to somebody.
+        let Some(owed) = server.owed.front().copied().filter(|_| !error.is_fatal) else {
             server.farewell = Some(error.message);
             server.farewell_state = Some(error.sqlstate);
             return (false, Aftermath::Ended(crate::action::ServerEnd::ClosedByPeer));

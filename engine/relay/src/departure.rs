@@ -22,7 +22,14 @@ impl Relay {
     pub(crate) fn end_client(&mut self, id: ClientId, reason: ClientEnd, complaint: Option<Complaint>) {
         let Some(mut client) = self.clients.remove(id) else { return };
         let mut last_words = std::mem::take(&mut client.output);
-        if let Some(complaint) = complaint {
+        if let (State::Leased(server), Some(agreed)) = (&client.state, &mut client.agreed) {
+            agreed.sequence = self.servers[*server].next_sequence_shown();
+        }
+        // Why: half a message cannot be taken back, and what stood behind it would be its other half.
+        let is_cut = client.is_sending_in_vain()
+            || matches!(&client.state, State::Leased(server)
+                if self.servers[*server].is_message_cut() || self.servers[*server].is_taking_file());
+        if let Some(complaint) = complaint.filter(|_| !is_cut) {
             client.dialect.say_error(&mut last_words, &complaint, client.voice());
         }
         match client.state {

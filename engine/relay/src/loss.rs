@@ -94,16 +94,16 @@ impl Relay {
         };
         let is_session = client.identity.settings.mode == PoolMode::Session && server.loss.is_none();
         let complaint = server.loss.as_deref().cloned().unwrap_or(complaint);
-        let is_cut = server.passing > 0 && server.passing_shown;
+        let is_cut = server.is_message_cut();
+        if let Some(agreed) = &mut client.agreed {
+            agreed.sequence = server.next_sequence_shown();
+        }
         if is_session || is_cut {
             // A session's state is lost with its server; half a message cannot be taken back.
             let last = (!is_cut).then_some(Complaint { fatal: true, ..complaint });
             client.state = ClientState::Idle;
             self.end_client(id, ClientEnd::ServerLost, last);
             return;
-        }
-        if let Some(agreed) = &mut client.agreed {
-            agreed.sequence = server.reading.next_sequence();
         }
         client.state = ClientState::Idle;
         client.idle_since = self.now;
@@ -113,7 +113,11 @@ impl Relay {
         let dialect = server.dialect;
         let units =
             server.owed.iter().filter(|owed| owed.shown && matches!(owed.answer, Answer::Ready(_))).count();
-        for _ in 0..units {
+        let waits_for_file = server.is_taking_file();
+        if let (true, Some(agreed)) = (waits_for_file, &mut self.clients[id].agreed) {
+            agreed.after_file = Some(Box::new(complaint.clone()));
+        }
+        for _ in 0..if waits_for_file { 0 } else { units } {
             self.count_error(id);
             let voice = self.voice(id);
             self.say(id, |out| {
@@ -121,6 +125,7 @@ impl Relay {
                 dialect.say_ready(out, Transaction::None);
             });
         }
+        self.clients[id].begin_answer();
         if server.unsynced > 0 || server.skipping {
             if !server.skipping {
                 self.count_error(id);

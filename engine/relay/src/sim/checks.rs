@@ -19,6 +19,12 @@ impl World {
         }
         for desk in &self.desks {
             desk.relay.check(self.relaxed);
+            let lent_to_nobody = desk.relay.pools.iter().flat_map(|pool| &pool.idle);
+            for line in lent_to_nobody.filter_map(|server| desk.servers.get(server)) {
+                let Some(session) = &self.lines[*line].mysql else { continue };
+                let left = session.leftovers();
+                assert!(left.is_empty() && !session.has_kept_values(), "a free server has {left:?}");
+            }
         }
     }
 
@@ -54,7 +60,7 @@ impl Relay {
                 .count();
             assert_eq!(pool.waiting as usize, waiting, "waiters counted");
             let is_here = |server: &&crate::server::Server| {
-                server.pool.0 as usize == at && server.state.hub().is_none()
+                server.pool.0 as usize == at && server.state.hub().is_none() && server.kills.is_none()
             };
             let servers = self.servers.values().filter(is_here).count();
             assert_eq!(pool.servers as usize, servers, "servers counted");

@@ -67,6 +67,11 @@ impl Reading {
         self.has_begun || self.is_continued
     }
 
+    /// The client has sent a packet of the file that it was asked for: both count on.
+    pub fn follow(&mut self, packet: &[u8]) {
+        self.sequence = packet[3];
+    }
+
     /// Number of the packet that the client would take next.
     pub fn next_sequence(&self) -> u8 {
         if self.is_within() {

@@ -229,7 +229,8 @@ pub fn error_of(message: &[u8]) -> ServerError {
         sqlstate,
         number: Some(number),
         message: String::from_utf8_lossy(text).into_owned(),
-        is_fatal: FATAL.contains(&number),
+        // Spec: an answer counts on from its command's 0; what begins anew answers nothing.
+        is_fatal: FATAL.contains(&number) || message.get(3) == Some(&0),
         is_changed: false,
         is_missing: number == UNKNOWN_STATEMENT,
         is_cancelled: number == 1317,

@@ -23,7 +23,7 @@ enum Asked {
     Login,
     Rows { is_binary: bool },
     Prepared,
-    Fetched,
+    Fetched { number: u32 },
     Line,
     Fields,
 }
@@ -55,6 +55,8 @@ pub struct Frontend {
     pub number: u32,
     /// Numbers of the statements that it has prepared, and how many parameters each has.
     pub statements: Vec<(u32, u16)>,
+    /// What it sends as soon as it is logged in.
+    pub first_words: Vec<u8>,
     /// Bytes that it sends when it is asked for a file.
     pub file: Vec<u8>,
     packets: Packets,
@@ -66,6 +68,8 @@ pub struct Frontend {
     sent_sequence: u8,
     to_send: Vec<u8>,
     columns: u64,
+    /// How many columns each of its statements has.
+    described: Vec<(u32, u64)>,
 }
 
 /// The bytes of a query.
@@ -104,6 +108,7 @@ impl Frontend {
             response: Response { capabilities, collation: 45, user, database },
             number: 0,
             statements: Vec::new(),
+            first_words: Vec::new(),
             file: Vec::new(),
             packets: Packets::default(),
             sequence: 0,
@@ -113,6 +118,7 @@ impl Frontend {
             sent_sequence: 0,
             to_send: Vec::new(),
             columns: 0,
+            described: Vec::new(),
         }
     }
 
@@ -138,11 +144,12 @@ impl Frontend {
                 0x11 => Asked::Login,
                 0x16 => Asked::Prepared,
                 0x17 => Asked::Rows { is_binary: true },
-                0x1c => Asked::Fetched,
+                0x1c => Asked::Fetched { number: take_int(&mut &payload[1..], 4) as u32 },
                 _ => Asked::Rows { is_binary: false },
             };
             if payload[0] == 0x11 || payload[0] == 0x1f {
                 self.statements.clear();
+                self.described.clear();
             }
             self.asked.push_back(asked);
         }
@@ -152,6 +159,11 @@ impl Frontend {
     pub fn feed(&mut self, bytes: &[u8], replies: &mut Vec<Reply>) -> Vec<u8> {
         self.packets.feed(bytes);
         while let Some(payload) = self.packets.next(&mut self.sequence, "a client") {
+            // What stands in the place of the next answer: the connection ends with it.
+            let is_farewell = self.asked.is_empty() && payload.first() == Some(&0xff);
+            if is_farewell {
+                self.asked.push_back(Asked::Login);
+            }
             let asked = *self.asked.front().unwrap_or_else(|| panic!("an answer to nothing: {payload:?}"));
             self.read(asked, &payload, replies);
         }
@@ -189,6 +201,9 @@ impl Frontend {
                 assert_eq!(first, Some(0), "the end of a login");
                 replies.push(Reply::LoggedIn);
                 self.ok(payload, replies);
+                let words = std::mem::take(&mut self.first_words);
+                self.note_sent(&words);
+                self.to_send.extend_from_slice(&words);
             }
             (_, Asked::Line) => {
                 replies.push(Reply::Row(String::from_utf8_lossy(payload).into_owned()));
@@ -200,11 +215,17 @@ impl Frontend {
                 let number = take_int(&mut rest, 4) as u32;
                 let (columns, parameters) = (take_int(&mut rest, 2), take_int(&mut rest, 2));
                 self.statements.push((number, parameters as u16));
+                self.described.push((number, columns));
                 replies.push(Reply::Prepared(number));
                 self.next_place(parameters, columns, true, replies);
             }
-            (Place::Start, Asked::Fetched | Asked::Fields) => {
-                self.place = Place::Rows { columns: self.columns };
+            (Place::Start, Asked::Fields) => {
+                self.place = Place::Rows { columns: 0 };
+                self.read_row(asked, payload, replies);
+            }
+            (Place::Start, Asked::Fetched { number }) => {
+                let described = self.described.iter().find(|(known, _)| *known == number);
+                self.place = Place::Rows { columns: described.expect("it was prepared").1 };
                 self.read_row(asked, payload, replies);
             }
             (Place::Start, _) => match first {
@@ -275,7 +296,7 @@ impl Frontend {
         }
         let mut rest = payload;
         let mut values = Vec::new();
-        if matches!(asked, Asked::Rows { is_binary: true } | Asked::Fetched) {
+        if matches!(asked, Asked::Rows { is_binary: true } | Asked::Fetched { .. }) {
             assert_eq!(take_int(&mut rest, 1), 0, "a binary row");
             let nulls = take_bytes(&mut rest, (columns as usize + 9) / 8);
             for at in 2..columns as usize + 2 {
@@ -335,8 +356,12 @@ impl Frontend {
             let length = take_number(&mut rest) as usize;
             let mut changes = take_bytes(&mut rest, length);
             while !changes.is_empty() {
-                if let Change::Variable(name, value) = Change::read(&mut changes) {
-                    replies.push(Reply::Setting(name, value));
+                match Change::read(&mut changes) {
+                    // MySQL says it behind every statement.
+                    Change::Variable(name, _) if name == "statement_id" => {}
+                    Change::Variable(name, value) => replies.push(Reply::Setting(name, value)),
+                    Change::Schema(name) => replies.push(Reply::Setting("schema".into(), name)),
+                    _ => {}
                 }
             }
         }

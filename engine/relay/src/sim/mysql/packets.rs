@@ -44,7 +44,8 @@ impl Packets {
         loop {
             let head = self.input.first_chunk::<4>()?;
             let length = u32::from_le_bytes([head[0], head[1], head[2], 0]) as usize;
-            assert_eq!(head[3], *next, "{who} got a packet of another number; length {length}");
+            let text = || String::from_utf8_lossy(&self.input[4..]).chars().take(80).collect::<String>();
+            assert_eq!(head[3], *next, "{who} got a packet of another number; length {length}: {}", text());
             if self.input.len() < 4 + length {
                 return None;
             }

@@ -147,8 +147,6 @@ impl Session {
 
     /// The database wants this session to end: an error, then closed.
     pub fn terminate(&mut self) {
-        // Spec: MySQL says it with whatever number the last packet had.
-        self.sequence = 0;
         self.fail(&Failure::new(1927, b"70100", "Connection was killed"));
         self.end();
     }
