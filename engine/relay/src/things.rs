@@ -120,9 +120,8 @@ impl Trace {
         for thing in effects.things.iter().filter(|_| !question.may_be_refused) {
             match thing {
                 Thing::Prepared(name, text) => {
-                    if !settings.set_within(&dialect.name_among_settings(name), text, limit) {
-                        found.push(Thing::Made(Traces::PREPARED, name.clone()));
-                    }
+                    let fits = settings.set_within(&dialect.name_among_settings(name), text, limit);
+                    found.extend((!fits).then(|| Thing::Made(Traces::PREPARED, name.clone())));
                 }
                 Thing::Forgotten(name) => drop(settings.remove(&dialect.name_among_settings(name))),
                 _ => {}
