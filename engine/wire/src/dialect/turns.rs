@@ -37,6 +37,14 @@ impl Dialect {
         }
     }
 
+    /// Is a setting's default that of all sessions, and not what this one was opened with?
+    pub fn is_default_of_all(self) -> bool {
+        match self {
+            Dialect::Postgres => false,
+            Dialect::Mysql => true,
+        }
+    }
+
     /// The statement that a command names.
     ///
     /// # Errors
