@@ -371,7 +371,7 @@ impl Relay {
         }
         server.note_failed_text();
         if let Some(client) = client {
-            self.note_failure_left(client, id);
+            self.note_failure_left(client, id, error.sqlstate);
         }
         let server = self.servers.get_mut(id).expect("held above");
         let time_out = if error.is_cancelled { server.time_out.take() } else { None };

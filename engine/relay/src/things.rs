@@ -15,6 +15,7 @@ use crate::Relay;
 
 /// How long one waits before servers are asked what routines have left in them: asking undoes it.
 const PATIENCE_MS: u64 = 5;
+const OPENING_PATIENCE_MS: u64 = 200;
 const LOOK_AGAIN_MS: u64 = 50;
 
 /// Spec: MySQL "Status Flags".
@@ -241,8 +242,9 @@ impl Relay {
     pub(crate) fn is_wanted(&self, id: ServerId) -> bool {
         let at = self.servers[id].pool;
         let pool = &self.pools[at.0 as usize];
-        // Why a while: one that is idle elsewhere may be on its way.
-        let is_old = |since: Time| since.after_ms(PATIENCE_MS) <= self.now;
+        // Why a while: one that is idle elsewhere may be on its way, and one that is being opened, too.
+        let patience_ms = if pool.shared.is_opening() { OPENING_PATIENCE_MS } else { PATIENCE_MS };
+        let is_old = |since: Time| since.after_ms(patience_ms) <= self.now;
         pool.waiting > 0 && self.oldest_waiter(at).is_some_and(is_old)
             || pool.shared.longest_waiting(self.worker).is_some_and(|(_, since)| is_old(since))
     }

@@ -8,6 +8,7 @@ pub mod calls;
 pub mod collations;
 pub mod compress;
 pub mod define;
+pub mod diagnostics;
 pub mod errors;
 pub mod frame;
 pub mod functions;
