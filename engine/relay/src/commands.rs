@@ -372,7 +372,7 @@ impl Relay {
         }
         server.note_failed_text();
         if let Some(client) = client {
-            self.note_failure_left(client, id);
+            self.note_failure_left(client, id, error.sqlstate);
         }
         let server = self.servers.get_mut(id).expect("held above");
         let time_out = if error.is_cancelled { server.time_out.take() } else { None };
@@ -419,6 +419,9 @@ impl Relay {
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
+        if dialect.is_silent_end(here) {
+            self.note_silent_end(id, client, outcome.status);
+        }
         let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
         // Why the flag too: the end of rows has it without saying what changed.
         if outcome.changed.is_empty() && (is_told || outcome.status & SESSION_STATE_CHANGED == 0) {

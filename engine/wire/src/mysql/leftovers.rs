@@ -271,7 +271,7 @@ fn variable(words: &mut Words<'_>) -> Option<Wanted> {
         let Some(Token::Word(own)) = words.next() else { return None };
         word = own;
     }
-    if matches!(words.peek(), Some(Token::Symbol(b':'))) {
+    if words.peek() == Some(Token::Symbol(b':')) {
         return None;
     }
     Some(match name(word)?.as_str() {
