@@ -3,8 +3,6 @@
 //! Takes no lease and gives none back; prepared statements are `numbered`'s. Called by `client` and `forward`; for what
 //! a server answers, by `server`.
 
-use std::sync::Arc;
-
 use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Reply, Target};
 
 use crate::aftermath::Aftermath;
@@ -33,7 +31,9 @@ impl Relay {
             if server.owed.is_empty() && server.held.is_empty() {
                 return Ok(Step::Used(self.drop_message(id, message, here)));
             }
-            server.reading.follow(here);
+            if server.is_taking_file() {
+                server.reading.follow(here);
+            }
             if message.intent == Intent::CopyDone {
                 server.copy = None;
             }
@@ -308,7 +308,14 @@ impl Relay {
     pub(crate) fn renew(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         client.statements = None;
-        client.settings = Arc::clone(&client.own_settings);
+        let mut own = (*client.own_settings).clone();
+        for name in client.dialect.lasting_settings() {
+            let _ = match client.settings.value(name) {
+                Some(value) => own.set(name, value),
+                None => own.remove(name),
+            };
+        }
+        client.settings = self.settings.intern(own);
         client.lost = None;
         if let Some(agreed) = &mut client.agreed {
             agreed.types.clear();
