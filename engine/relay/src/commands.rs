@@ -134,7 +134,7 @@ impl Relay {
                 judged = known;
             }
         }
-        self.begin_statement(to, text);
+        self.begin_statement(to, text, judged.as_deref());
         let mut suspected = Ok(());
         if let Some(effects) = self.judged_here(to, judged.as_deref(), text) {
             suspected = self.suspect(to, &effects, text);

@@ -105,7 +105,7 @@ impl Relay {
             self.clients[id].needs_bytes = message.total;
             return Ok(Step::Wait);
         };
-        self.begin_statement(to, &statement.definition);
+        self.begin_statement(to, &statement.definition, statement.effects.as_deref());
         if let Some(effects) = self.judged_here(to, statement.effects.as_deref(), &statement.definition) {
             if let Err(complaint) = self.suspect(to, &effects, &statement.definition) {
                 return Ok(self.fail_command(id, &complaint, message, here));

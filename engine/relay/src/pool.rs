@@ -56,8 +56,6 @@ pub struct Pool {
     pub servers: u32,
     /// What its newest client has agreed on.
     pub flags: u64,
-    /// Servers may be kept for what a routine may have left.
-    pub may_reclaim: bool,
     pub counters: PoolCounters,
 }
 
@@ -113,7 +111,6 @@ impl Relay {
             is_gone: false,
             servers: 0,
             flags: 0,
-            may_reclaim: false,
             counters: PoolCounters::default(),
         });
         at
@@ -205,7 +202,6 @@ impl Relay {
         self.clients[id].state = client::State::Waiting { since: now };
         self.publish_share(at);
         self.want_server(at);
-        self.reclaim(at);
         Lent::Queued
     }
 

@@ -6,12 +6,22 @@ use maitred_wire::dialect::Change;
 use maitred_wire::effects::{Effects, Question, Thing, Traces};
 use maitred_wire::{Dialect, Fault};
 
-use crate::ids::{ClientId, PoolId, ServerId};
-use crate::server::Server;
+use crate::ids::{ClientId, ServerId, Time};
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
 use crate::trace::Trace;
 use crate::Relay;
+
+/// How long one waits before servers are asked what routines have left in them: asking undoes it.
+const PATIENCE_MS: u64 = 5;
+const LOOK_AGAIN_MS: u64 = 50;
+
+/// Does the client give something back?
+fn gives_back(effects: &Effects) -> bool {
+    let is_gone =
+        |thing: &Thing| !matches!(thing, Thing::Made(..) | Thing::Prepared(..) | Thing::Obscured(_));
+    effects.ends.has(Traces::LOCKS) || effects.things.iter().any(is_gone)
+}
 
 impl Trace {
     /// What of `begins` stays without being asked for, and what is held by name.
@@ -30,7 +40,7 @@ impl Trace {
     /// What is not asked yet. Why: to ask what a routine has left undoes it, so its client keeps the server until
     /// somebody else wants one, or until it gives a lock back.
     pub(crate) fn spared(&self, effects: &Effects, is_wanted: bool) -> Traces {
-        if is_wanted || effects.ends.has(Traces::LOCKS) {
+        if is_wanted || gives_back(effects) {
             Traces::NONE
         } else {
             Traces::ROUTINE
@@ -88,9 +98,9 @@ impl Trace {
 impl Relay {
     /// A statement of the client's begins.
     #[inline]
-    pub(crate) fn begin_statement(&mut self, id: ServerId, text: &[u8]) {
+    pub(crate) fn begin_statement(&mut self, id: ServerId, text: &[u8], effects: Option<&Effects>) {
         let server = &mut self.servers[id];
-        server.explains_change = server.dialect.explains_change(text);
+        server.explains_change = server.dialect.explains_change(text, effects);
         if let Some(trace) = &mut server.trace {
             trace.end_found_rows();
         }
@@ -144,36 +154,33 @@ impl Relay {
         Ok(())
     }
 
-    /// Does somebody wait for a server of this pool?
+    /// Does somebody wait for a server of this pool, who gets no other?
     pub(crate) fn is_wanted(&self, id: ServerId) -> bool {
-        let pool = &self.pools[self.servers[id].pool.0 as usize];
-        pool.waiting > 0 || pool.shared.waiting_elsewhere(self.worker) > 0
+        let at = self.servers[id].pool;
+        let pool = &self.pools[at.0 as usize];
+        // Why a while: one that is idle elsewhere may be on its way.
+        let is_old = |since: Time| since.after_ms(PATIENCE_MS) <= self.now;
+        pool.waiting > 0 && self.oldest_waiter(at).is_some_and(is_old)
+            || pool.shared.longest_waiting(self.worker).is_some_and(|(_, since)| is_old(since))
+    }
+
+    /// When is a server that is kept for what a routine may have left looked at again?
+    pub(crate) fn look_again(&self, id: ServerId) -> Time {
+        let is_kept = self.servers[id].pins().has(Traces::ROUTINE);
+        if is_kept {
+            self.now.after_ms(LOOK_AGAIN_MS)
+        } else {
+            Time::NEVER
+        }
     }
 
     /// What a routine may have left is to be asked for, if its server is wanted or its client gives a lock back.
     pub(crate) fn doubt_routine(&mut self, id: ServerId) {
         let is_wanted = self.is_wanted(id);
         let Some(trace) = &mut self.servers[id].trace else { return };
-        if trace.pins.has(Traces::ROUTINE) && (is_wanted || trace.pending.ends.has(Traces::LOCKS)) {
+        if trace.pins.has(Traces::ROUTINE) && (is_wanted || gives_back(&trace.pending)) {
             trace.pins = trace.pins.without(Traces::ROUTINE);
             trace.pending.begins.add(Traces::ROUTINE);
-        }
-    }
-
-    /// Somebody waits: servers that are kept for what a routine may have left are asked.
-    pub(crate) fn reclaim(&mut self, at: PoolId) {
-        if !std::mem::take(&mut self.pools[at.0 as usize].may_reclaim) {
-            return;
-        }
-        let is_kept = |server: &Server| {
-            server.pool == at
-                && server.is_free()
-                && server.trace.as_ref().is_some_and(|trace| trace.pins.has(Traces::ROUTINE))
-        };
-        let kept: Vec<_> =
-            self.servers.iter().filter(|(_, server)| is_kept(server)).map(|(id, _)| id).collect();
-        for id in kept {
-            self.end_lease_if_over(id);
         }
     }
 

@@ -394,7 +394,10 @@ impl Relay {
         let new = lasting.without(trace.pins);
         trace.pins = trace.pins.without(dialect.kinds_by_name().without(dialect.provable()));
         trace.pins.add(lasting);
-        self.pools[server.pool.0 as usize].may_reclaim |= lasting.has(Traces::ROUTINE);
+        if dialect.takes_turns() {
+            // Why before it is proven: the text says so, and an operator may look meanwhile.
+            trace.pins.add(question.traces.and(Traces::LOCKS));
+        }
         if effects.blinds {
             dialect.write_tracking(&mut server.output);
             server.adjusting += 1;

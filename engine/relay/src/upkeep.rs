@@ -209,6 +209,10 @@ impl Relay {
     /// The limits of a client that holds a server.
     fn tick_lease(&mut self, id: ServerId, client_id: ClientId) -> Time {
         let now = self.now;
+        if self.servers[id].pins().has(Traces::ROUTINE) && self.servers[id].is_free() && self.is_wanted(id) {
+            self.end_lease_if_over(id);
+            return now + RETRY_ROUND_US;
+        }
         let server = &self.servers[id];
         let Some(client) = self.clients.get(client_id) else { return Time::NEVER };
         let limits = &client.identity.settings;
@@ -270,7 +274,7 @@ impl Relay {
             let hint = "release what keeps it (see SHOW PINS) before doing something else, or raise pool.pin_timeout";
             (ClientEnd::PinTimeout, Complaint::fatal(Code::IdleTooLong, text).hint(hint))
         } else {
-            return query.min(transaction).min(idle).min(pinned);
+            return query.min(transaction).min(idle).min(pinned).min(self.look_again(id));
         };
         if complaint.fatal {
             self.end_client(client_id, reason, Some(complaint));

@@ -132,8 +132,9 @@ impl Dialect {
     }
 
     /// Does `text` show why a server would say that something unnamed changed in its session?
-    pub fn explains_change(self, text: &[u8]) -> bool {
-        mysql::judge::explains_change(text)
+    #[inline]
+    pub fn explains_change(self, text: &[u8], effects: Option<&Effects>) -> bool {
+        mysql::judge::explains_change(text, effects)
     }
 
     /// What to suspect when it says so and the text does not.

@@ -219,7 +219,6 @@ fn touch(judge: &mut Judge<'_>, name: &str, is_default: bool) {
         "insert_id" => judge.found.begins.add(Traces::INSERT_ID),
         "rand_seed1" | "rand_seed2" => judge.found.begins.add(Traces::SEED),
         _ if TRACKING.contains(&name) => judge.found.blinds = true,
-        "statement_id" => {}
         _ if is_passing(name) => judge.found.begins.add(Traces::UNKNOWN),
         _ => {}
     }

@@ -17,7 +17,10 @@ pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
     let mut found = judged(text, Reading::USUAL);
     if text.contains(&b'\\') || text.windows(2).any(|pair| pair == b"/*") {
         for reading in Reading::others(text) {
-            let other = judged(text, reading);
+            let mut other = judged(text, reading);
+            // Why not these: read otherwise than it is meant, any text is odd.
+            other.begins = other.begins.without(Traces::UNKNOWN).without(Traces::ROUTINE);
+            other.defines = false;
             if other != found {
                 found.add(&other);
             }
@@ -74,9 +77,12 @@ pub const UNDONE: Traces = BY_NAME
     .with(Traces::SEQUENCES)
     .with(Traces::EXCESS);
 
-/// Does `text` itself show why a server would say that the state of its session changed?
-pub fn explains_change(text: &[u8]) -> bool {
-    const VERBS: [&[u8]; 15] = [
+/// Does `text` itself show why a server would say that the state of its session changed, and nothing that may have
+/// done so unseen?
+pub fn explains_change(text: &[u8], effects: Option<&Effects>) -> bool {
+    const READS: [&[u8]; 5] = [b"select", b"show", b"explain", b"describe", b"desc"];
+    const VERBS: [&[u8]; 16] = [
+        b"execute",
         b"set",
         b"use",
         b"create",
@@ -94,16 +100,21 @@ pub fn explains_change(text: &[u8]) -> bool {
         b"xa",
     ];
     let mut words = Words::usual(text);
-    let mut begins = true;
+    let (mut begins, mut is_explained) = (true, false);
+    // Why first: this is asked of every statement, and most read or write rows.
+    if effects.is_some_and(|effects| effects.begins.has(Traces::ROUTINE) || effects.settings.unnamed) {
+        return false;
+    }
     while let Some(token) = words.next() {
         match token {
-            Token::Word(word) if begins && !is_any(word, &VERBS) => return false,
-            Token::Symbol(b'(') => {}
+            Token::Word(word) if begins && is_any(word, &VERBS) => is_explained = true,
+            Token::Word(word) if begins && !is_any(word, &READS) => return false,
+            Token::Word(_) if begins && !words.rest.contains(&b';') => break,
             _ => {}
         }
         begins = token == Token::Symbol(b';');
     }
-    true
+    is_explained
 }
 
 /// The first word of `text`, behind whatever brackets and comments.

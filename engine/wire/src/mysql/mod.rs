@@ -6,6 +6,7 @@ pub mod agreement;
 pub mod assign;
 pub mod calls;
 pub mod collations;
+pub mod compress;
 pub mod errors;
 pub mod frame;
 pub mod functions;
