@@ -3,8 +3,6 @@
 //! Takes no lease and gives none back; prepared statements are `numbered`'s. Called by `client` and `forward`; for what
 //! a server answers, by `server`.
 
-use std::sync::Arc;
-
 use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Reply, Target};
 
 use crate::aftermath::Aftermath;
@@ -33,7 +31,9 @@ impl Relay {
             if server.owed.is_empty() && server.held.is_empty() {
                 return Ok(Step::Used(self.drop_message(id, message, here)));
             }
-            server.reading.follow(here);
+            if server.is_taking_file() {
+                server.reading.follow(here);
+            }
             if message.intent == Intent::CopyDone {
                 server.copy = None;
             }
@@ -308,7 +308,14 @@ impl Relay {
     pub(crate) fn renew(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         client.statements = None;
-        client.settings = Arc::clone(&client.own_settings);
+        let mut own = (*client.own_settings).clone();
+        for name in client.dialect.lasting_settings() {
+            let _ = match client.settings.value(name) {
+                Some(value) => own.set(name, value),
+                None => own.remove(name),
+            };
+        }
+        client.settings = self.settings.intern(own);
         client.lost = None;
         if let Some(agreed) = &mut client.agreed {
             agreed.types.clear();
@@ -372,7 +379,7 @@ impl Relay {
         }
         server.note_failed_text();
         if let Some(client) = client {
-            self.note_failure_left(client, id);
+            self.note_failure_left(client, id, error.sqlstate);
         }
         let server = self.servers.get_mut(id).expect("held above");
         let time_out = if error.is_cancelled { server.time_out.take() } else { None };
@@ -419,6 +426,9 @@ impl Relay {
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
+        if dialect.is_silent_end(here) {
+            self.note_silent_end(id, client, outcome.status);
+        }
         let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
         // Why the flag too: the end of rows has it without saying what changed.
         if outcome.changed.is_empty() && (is_told || outcome.status & SESSION_STATE_CHANGED == 0) {

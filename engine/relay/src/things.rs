@@ -6,6 +6,7 @@ use maitred_wire::dialect::{Change, SettingChange};
 use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
 use maitred_wire::{Dialect, Fault};
 
+use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId, Time};
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
@@ -14,7 +15,12 @@ use crate::Relay;
 
 /// How long one waits before servers are asked what routines have left in them: asking undoes it.
 const PATIENCE_MS: u64 = 5;
+const OPENING_PATIENCE_MS: u64 = 200;
 const LOOK_AGAIN_MS: u64 = 50;
+
+/// Spec: MySQL "Status Flags".
+const MORE_RESULTS: u16 = 1 << 3;
+const STATE_CHANGED: u16 = 1 << 14;
 
 /// Does the client give something back?
 fn gives_back(effects: &Effects) -> bool {
@@ -115,9 +121,8 @@ impl Trace {
         for thing in effects.things.iter().filter(|_| !question.may_be_refused) {
             match thing {
                 Thing::Prepared(name, text) => {
-                    if !settings.set_within(&dialect.name_among_settings(name), text, limit) {
-                        found.push(Thing::Made(Traces::PREPARED, name.clone()));
-                    }
+                    let fits = settings.set_within(&dialect.name_among_settings(name), text, limit);
+                    found.extend((!fits).then(|| Thing::Made(Traces::PREPARED, name.clone())));
                 }
                 Thing::Forgotten(name) => drop(settings.remove(&dialect.name_among_settings(name))),
                 _ => {}
@@ -132,6 +137,11 @@ impl Trace {
         let by_name = dialect.kinds_by_name().without(dialect.provable());
         self.pins = self.pins.without(by_name);
         self.pins.add(self.held.kinds().and(by_name));
+    }
+
+    /// Has a routine been called since the server was asked last, or is the next transaction's kind settled?
+    fn may_have_routine(&self) -> bool {
+        self.pending.begins.has(Traces::ROUTINE) || self.pins.has(Traces::NEXT_TRANSACTION)
     }
 
     /// A statement that may ask how many rows there were has come, or one behind which nobody can.
@@ -204,12 +214,41 @@ impl Relay {
         Ok(())
     }
 
+    /// Rows have ended in a way that does not tell what changed meanwhile, in a view or a function: it is told with
+    /// what is asked next. Measured: MariaDB 10.11 says in the flags that there is something, and what with the next
+    /// SET; MySQL 9.7 says it with whatever comes next.
+    pub(crate) fn note_silent_end(&mut self, id: ServerId, client: ClientId, status: u16) {
+        if !self.is_shared(id) {
+            return;
+        }
+        let now = self.now;
+        let is_last = status & MORE_RESULTS == 0;
+        let server = &mut self.servers[id];
+        if status & STATE_CHANGED != 0 {
+            let unseen = server.dialect.effects_unseen();
+            server.trace_mut(now).pending.add(&unseen);
+            if is_last {
+                server.explains_change = true;
+                server.dialect.write_tracking(&mut server.output);
+                server.owe(Answer::Ready(Unit::Query), false, now);
+                self.disturb(Some(client));
+                self.flush_server(id);
+            }
+        } else if is_last && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine()) {
+            server.explains_change = false;
+            server.dialect.write_sync(&mut server.output);
+            server.owe(Answer::Ready(Unit::Sync), false, now);
+            self.flush_server(id);
+        }
+    }
+
     /// Does somebody wait for a server of this pool, who gets no other?
     pub(crate) fn is_wanted(&self, id: ServerId) -> bool {
         let at = self.servers[id].pool;
         let pool = &self.pools[at.0 as usize];
-        // Why a while: one that is idle elsewhere may be on its way.
-        let is_old = |since: Time| since.after_ms(PATIENCE_MS) <= self.now;
+        // Why a while: one that is idle elsewhere may be on its way, and one that is being opened, too.
+        let patience_ms = if pool.shared.is_opening() { OPENING_PATIENCE_MS } else { PATIENCE_MS };
+        let is_old = |since: Time| since.after_ms(patience_ms) <= self.now;
         pool.waiting > 0 && self.oldest_waiter(at).is_some_and(is_old)
             || pool.shared.longest_waiting(self.worker).is_some_and(|(_, since)| is_old(since))
     }

@@ -271,11 +271,7 @@ fn variable(words: &mut Words<'_>) -> Option<Wanted> {
         let Some(Token::Word(own)) = words.next() else { return None };
         word = own;
     }
-    let is_set = match words.peek() {
-        Some(Token::Symbol(b':')) => true,
-        _ => false,
-    };
-    if is_set {
+    if words.peek() == Some(Token::Symbol(b':')) {
         return None;
     }
     Some(match name(word)?.as_str() {

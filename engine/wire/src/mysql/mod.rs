@@ -7,6 +7,8 @@ pub mod assign;
 pub mod calls;
 pub mod collations;
 pub mod compress;
+pub mod define;
+pub mod diagnostics;
 pub mod errors;
 pub mod frame;
 pub mod functions;
