@@ -19,7 +19,7 @@ import pytest
 from fix_maitred import Maitred
 from fix_mariadb import PASSWORD, MariaDB
 from fix_mysql_front import basic_mysql
-from fix_mysql_packets import Answer, Column, Err, Infile, Ok, Rows
+from fix_mysql_packets import STATE_CHANGED, Answer, Column, Err, Infile, Ok, Rows
 from fix_mysql_stream import MysqlClosed
 from fix_mysql_wire import MysqlWire
 from fix_parity import SIZES
@@ -214,7 +214,9 @@ def said(answer: Answer) -> str:
         end = said(answer.end) if answer.end else ""
         return f"{columns} {answer.rows} {end}"
     assert isinstance(answer, Ok)
-    parts = [f"ok {answer.affected} id {answer.insert_id} status {answer.status:#x}"]
+    # Why without that flag: MariaDB has it in ends of rows now and then, told what changed or not.
+    status = answer.status & ~(0 if answer.tracked else STATE_CHANGED)
+    parts = [f"ok {answer.affected} id {answer.insert_id} status {status:#x}"]
     parts += [f"warnings {answer.warnings}"] if answer.warnings else []
     parts += [answer.info] if answer.info else []
     # Why sorted: servers tell them in no order of their own.
@@ -236,7 +238,8 @@ def _described(column: Column, rows: list[tuple[Any, ...]], number: int) -> str:
         return f"{column.name}:null"
     words = _SETS.get(column.collation, "utf8mb4")
     # Why not of messages: those that we say ourselves have none of the flags.
-    flags = "" if column.name in ("Level", "Code", "Message") else column.flags
+    ours = ("Level", "Code", "Message", "@@session.warning_count", "@@session.error_count")
+    flags = "" if column.name in ours else column.flags
     return f"{column.name}:{column.kind}/{words}/{flags}"
 
 
@@ -253,7 +256,11 @@ def mysql_pools(endpoint: MariaDB) -> dict[str, Any]:
     behind."""
     url = f"mysql://app:{PASSWORD}@127.0.0.1:{endpoint.port}/served"
     return basic_mysql(
-        endpoint.port, **{f"pool_of_{n}": {"url": url, "pool": {"size": n}} for n in SIZES}
+        endpoint.port,
+        # Why: a scenario asks for what a sequence gave it as a connection of one's own would.
+        **{
+            f"pool_of_{n}": {"url": url, "pool": {"size": n, "sequences": "session"}} for n in SIZES
+        },
     )
 
 
