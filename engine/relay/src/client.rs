@@ -430,6 +430,10 @@ impl Relay {
         if client.lost.is_some()
             && !matches!(message.intent, Intent::CopyData | Intent::CopyDone | Intent::CopyFail)
         {
+            if dialect.takes_turns() && crate::commands::is_unanswered(message.intent) {
+                // What waits for an answer comes behind it, and hears of it.
+                return Ok(self.pass_over(id, message, here));
+            }
             let complaint = *client.lost.take().expect("checked");
             return Ok(self.fail_unit(id, &complaint, message, here));
         }

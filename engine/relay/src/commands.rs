@@ -17,7 +17,22 @@ const CURSOR_EXISTS: u16 = 1 << 6;
 const LAST_ROW_SENT: u16 = 1 << 7;
 const SESSION_STATE_CHANGED: u16 = 1 << 14;
 
+/// Spec: nothing is said to these, whatever becomes of them.
+pub(crate) fn is_unanswered(intent: Intent) -> bool {
+    matches!(intent, Intent::Append | Intent::Close(_))
+}
+
 impl Relay {
+    /// A command without an answer, of a client that has lost its server.
+    pub(crate) fn pass_over(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Step {
+        if let (Intent::Close(_), Ok(number)) =
+            (message.intent, self.clients[id].dialect.statement_number(here))
+        {
+            self.forget_numbered(id, number);
+        }
+        Step::Used(self.drop_message(id, message, here))
+    }
+
     /// Send a command to the client's server and note what that makes it owe.
     pub(crate) fn forward_command(
         &mut self,
@@ -48,12 +63,21 @@ impl Relay {
         let now = self.now;
         self.ensure_buffer(to);
         self.servers[to].quiet_since = now;
+        self.servers[to].is_promised = false;
         self.clients[id].begin_answer();
         if message.intent == Intent::Replicate {
             return Ok(self.begin_replication(id, to, here));
         }
-        if let Some(complaint) = self.clients[id].lost.take() {
-            return Ok(self.fail_command(id, &complaint, message, here));
+        match message.intent {
+            Intent::Append if self.clients[id].lost.is_some() => {
+                return Ok(self.pass_over(id, message, here));
+            }
+            Intent::Close(_) => {}
+            _ => {
+                if let Some(complaint) = self.clients[id].lost.take() {
+                    return Ok(self.fail_command(id, &complaint, message, here));
+                }
+            }
         }
         if message.intent == Intent::Query {
             if let Some(shown) = self.show_left(id, Some(to), message, here) {

@@ -57,6 +57,7 @@ impl Relay {
         let mode = self.pools[server.pool.0 as usize].mode();
         server.must_reset |= mode == crate::snapshot::PoolMode::Session;
         server.stop_recording();
+        server.is_promised = false;
         if server.is_paused {
             server.is_paused = false;
             self.actions.push(Action::ResumeServer(id));

@@ -12,7 +12,7 @@ use crate::answers::Answer;
 use crate::client::{Client, State as ClientState};
 use crate::ids::{ClientId, PoolId, ServerId, Time};
 use crate::open::Purpose;
-use crate::server::{Server, State};
+use crate::server::{Held, Server, State};
 use crate::snapshot::PoolMode;
 use crate::Relay;
 
@@ -134,7 +134,9 @@ impl Relay {
             }
             self.clients[id].state = ClientState::Skipping;
         } else if units == 0
-            && (server.transaction != Transaction::None || server.has_irreplaceable(is_heard_elsewhere))
+            && (server.transaction != Transaction::None
+                || server.has_irreplaceable(is_heard_elsewhere)
+                || server.held.iter().any(|(_, held)| *held == Held::Values))
         {
             self.clients[id].lost = Some(Box::new(complaint));
         }

@@ -305,6 +305,7 @@ impl Relay {
             server.dialect.write_close_number(&mut server.output, old);
         }
         server.statements.insert(statement.key, statement.definition.len(), Understood::default());
+        self.make_room_for_numbers(id);
         let (Some(client), Some(number)) = (client, number) else { return false };
         if let Some(client) = self.clients.get_mut(client) {
             let statements = client.statements.get_or_insert_with(Default::default);
@@ -312,15 +313,18 @@ impl Relay {
         }
         let dialect = self.servers[id].dialect;
         self.say(client, |out| dialect.write_renumbered(out, here, number));
-        self.make_room_for_numbers(id);
         false
     }
 
     /// Close statements that are over the server's bound, least recently used first.
+    ///
+    /// Why none of which it holds something: a cursor ends with its statement.
     fn make_room_for_numbers(&mut self, to: ServerId) {
         let server = &mut self.servers[to];
         let limit = self.pools[server.pool.0 as usize].route.settings.server_statements_bytes;
-        while let Some(key) = (limit > 0).then(|| server.statements.pop_over(limit)).flatten() {
+        let held = &server.held;
+        let is_held = |key| held.iter().any(|(held, _)| *held == key);
+        while let Some(key) = (limit > 0).then(|| server.statements.pop_over_but(limit, is_held)).flatten() {
             if let Some(number) = server.numbers.remove(&key) {
                 server.dialect.write_close_number(&mut server.output, number);
             }
@@ -333,7 +337,8 @@ impl Relay {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let was = server.preparing.take();
         if was.is_some_and(|was| was.number.is_none()) {
-            // The client waits to have it run.
+            // The client waits to have it run: here, lest it is prepared elsewhere again and again.
+            server.is_promised = client.is_some();
             self.ready.extend(client);
         }
     }

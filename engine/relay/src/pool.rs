@@ -359,7 +359,7 @@ impl Relay {
     pub(crate) fn end_lease_if_over(&mut self, id: ServerId) {
         let Some(server) = self.servers.get(id) else { return };
         let server::State::Leased(client_id) = server.state else { return };
-        if !server.is_free() {
+        if !server.is_free() || server.is_promised {
             return;
         }
         let mode = self.pools[server.pool.0 as usize].mode();

@@ -165,6 +165,8 @@ pub struct Server {
     pub numbers: HashMap<StatementKey, u32>,
     /// The statement that it is preparing, of which nothing else may be asked meanwhile.
     pub preparing: Option<Preparing>,
+    /// It has been, and the client that waits to run it is next.
+    pub is_promised: bool,
     /// What a statement of its client's keeps on it. Enter: `forward_run`, `forward_numbered`. Leave: `let_go`.
     pub held: Vec<(StatementKey, Held)>,
     /// The statement under way that has a cursor.

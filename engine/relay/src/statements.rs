@@ -247,6 +247,21 @@ impl ServerStatements {
         Some(key)
     }
 
+    /// As `pop_over`, but none of those that `are_kept`, and not the newest.
+    pub fn pop_over_but(
+        &mut self,
+        limit_bytes: u64,
+        are_kept: impl Fn(StatementKey) -> bool,
+    ) -> Option<StatementKey> {
+        if self.bytes <= limit_bytes {
+            return None;
+        }
+        let oldest_first = self.prepared.iter().skip(1).rev().map(|(key, _)| *key);
+        let key = oldest_first.into_iter().find(|key| !are_kept(*key))?;
+        self.remove(key);
+        Some(key)
+    }
+
     /// Forget all but these.
     pub fn keep_only(&mut self, keys: &[StatementKey]) {
         let gone: Vec<_> =

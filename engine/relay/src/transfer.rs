@@ -189,6 +189,7 @@ impl Server {
             reading: Reading::default(),
             numbers: HashMap::new(),
             preparing: None,
+            is_promised: false,
             held: Vec::new(),
             running: None,
             made: Default::default(),
