@@ -13,6 +13,7 @@ use crate::Relay;
 
 /// Spec: MySQL "Status Flags".
 const MORE_RESULTS: u16 = 1 << 3;
+const STATE_CHANGED: u16 = 1 << 14;
 const CURSOR_EXISTS: u16 = 1 << 6;
 const LAST_ROW_SENT: u16 = 1 << 7;
 const SESSION_STATE_CHANGED: u16 = 1 << 14;
@@ -452,6 +453,11 @@ impl Relay {
         self.note_left(client, id, &outcome);
         if dialect.is_silent_end(here) {
             self.note_silent_end(id, client, outcome.status);
+            let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+            if !is_told && outcome.status & STATE_CHANGED != 0 {
+                self.say(client, |out| dialect.say_silent_end(out, here));
+                return Ok(false);
+            }
         }
         let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
         // Why the flag too: the end of rows has it without saying what changed.

@@ -144,8 +144,13 @@ impl Trace {
         self.pending.begins.has(Traces::ROUTINE) || self.pins.has(Traces::NEXT_TRANSACTION)
     }
 
-    /// A statement that may ask how many rows there were has come, or one behind which nobody can.
-    pub(crate) fn end_found_rows(&mut self) {
+    /// A statement has come: what lasted until it is over, or may be.
+    pub(crate) fn next_statement(&mut self) {
+        if self.pins.has(Traces::INSERT_ID) {
+            // Whether that is still to be given to a row is asked again.
+            self.pins = self.pins.without(Traces::INSERT_ID);
+            self.pending.begins.add(Traces::INSERT_ID);
+        }
         self.pins = self.pins.without(Traces::FOUND_ROWS);
         self.pending.begins = self.pending.begins.without(Traces::FOUND_ROWS);
     }
@@ -158,11 +163,7 @@ impl Relay {
         let server = &mut self.servers[id];
         server.explains_change = server.dialect.explains_change(text, effects);
         if let Some(trace) = &mut server.trace {
-            trace.end_found_rows();
-            if trace.pins.has(Traces::INSERT_ID) {
-                // Why: whatever inserts uses it up.
-                trace.pending.begins.add(Traces::INSERT_ID);
-            }
+            trace.next_statement();
         }
     }
 

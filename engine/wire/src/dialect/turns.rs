@@ -170,6 +170,11 @@ impl Dialect {
         mysql::progress::is_silent_end(message)
     }
 
+    /// Say such an end to a client that is not told of its session's state.
+    pub fn say_silent_end(self, out: &mut Vec<u8>, message: &[u8]) {
+        mysql::reply::silent_end(out, message);
+    }
+
     /// What `text` asks about the statement before it.
     #[inline]
     pub fn asks(self, text: &[u8]) -> Option<Asks> {

@@ -8,9 +8,8 @@
 use std::ops::Range;
 
 use super::frame;
-use super::reply::{self, Voice};
+use super::reply::{self, told, Voice};
 use super::words::{bare, is, is_any, name, Token, Words};
-use crate::dialect::ColumnType;
 
 /// What a text asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,14 +63,14 @@ pub fn say(out: &mut Vec<u8>, voice: &mut Voice, show: Show, messages: &[Message
     match show {
         Show::Count { only_errors } => {
             let kind = if only_errors { "error" } else { "warning" };
-            reply::columns(out, voice, &[(&format!("@@session.{kind}_count"), ColumnType::Int8)]);
+            let name = format!("@@session.{kind}_count");
+            reply::described_columns(out, voice, [(name.as_str(), told::COUNT)].into_iter());
             let count = messages.iter().filter(|message| is_shown(message, only_errors)).count();
             reply::row(out, voice, &[Some(&count.to_string())]);
         }
         Show::Rows { only_errors, skip, most } => {
-            let columns =
-                [("Level", ColumnType::Text), ("Code", ColumnType::Int4), ("Message", ColumnType::Text)];
-            reply::columns(out, voice, &columns);
+            let columns = [("Level", told::LEVEL), ("Code", told::CODE), ("Message", told::MESSAGE)];
+            reply::described_columns(out, voice, columns.into_iter());
             let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
             let rows = messages.iter().filter(|message| is_shown(message, only_errors));
             for message in rows.skip(place(skip)).take(place(most)) {
