@@ -19,7 +19,8 @@ import pytest
 from fix_maitred import Maitred
 from fix_mariadb import PASSWORD, MariaDB
 from fix_mysql_front import basic_mysql
-from fix_mysql_packets import Answer, Err, Infile, Ok, Rows
+from fix_mysql_packets import STATE_CHANGED, Answer, Column, Err, Infile, Ok, Rows
+from fix_mysql_stream import MysqlClosed
 from fix_mysql_wire import MysqlWire
 from fix_parity import SIZES
 
@@ -64,10 +65,10 @@ class MysqlSide:
             pin.
         """
         free = self.size - busy
-        stranger = self._stranger() if free > 0 else None
         before, self._holder = self._holder, None
         if before is not None and free < 2:
             _leave(before)
+        stranger = self._stranger() if free > 0 else None
         if stranger is not None and free > 1:
             # Why: it keeps the server used last, so that the next transaction gets another one.
             stranger.run("begin", "select 1")
@@ -162,13 +163,17 @@ def play(
         if name not in opened:
             opened[name] = side.wire(**clients.get(name, {}))
         client = opened[name]
-        answer = _ask(client, statement.strip(), name, statements)
-        told.append(f"{line[:100]} => {answer}")
-        pinned.add(name) if "*" in head else None
-        pinned.discard(name) if "-" in head else None
-        if strangers:
-            busy = {n for n, each in opened.items() if each.in_transaction}
-            side.pass_by(len(busy | pinned))
+        try:
+            answer = _ask(client, statement.strip(), name, statements)
+            told.append(f"{line[:100]} => {answer}")
+            pinned.add(name) if "*" in head else None
+            pinned.discard(name) if "-" in head else None
+            if strangers:
+                busy = {n for n, each in opened.items() if each.in_transaction}
+                side.pass_by(len(busy | pinned))
+        except (TimeoutError, MysqlClosed) as error:
+            who = f"strangers behind {line!r}" if told and told[-1].startswith(line) else line
+            raise AssertionError(f"{who}: {error!r}") from error
     return told
 
 
@@ -205,15 +210,37 @@ def said(answer: Answer) -> str:
     if isinstance(answer, Infile):
         return f"file {answer.name}?"
     if isinstance(answer, Rows):
-        columns = [f"{c.name}:{c.kind}/{c.collation}/{c.flags}" for c in answer.columns]
+        columns = [_described(column, answer.rows, n) for n, column in enumerate(answer.columns)]
         end = said(answer.end) if answer.end else ""
         return f"{columns} {answer.rows} {end}"
     assert isinstance(answer, Ok)
-    parts = [f"ok {answer.affected} id {answer.insert_id} status {answer.status:#x}"]
+    # Why without that flag: MariaDB has it in ends of rows now and then, told what changed or not.
+    status = answer.status & ~(0 if answer.tracked else STATE_CHANGED)
+    parts = [f"ok {answer.affected} id {answer.insert_id} status {status:#x}"]
     parts += [f"warnings {answer.warnings}"] if answer.warnings else []
     parts += [answer.info] if answer.info else []
-    parts += [str(answer.tracked)] if answer.tracked else []
+    # Why sorted: servers tell them in no order of their own.
+    parts += [str(sorted(answer.tracked))] if answer.tracked else []
     return ", ".join(parts)
+
+
+# Collations by their numbers, of one character set each.
+_SETS = {8: "latin1", 63: "binary"} | dict.fromkeys((33, 83, 192), "utf8mb3")
+
+
+def _described(column: Column, rows: list[tuple[Any, ...]], number: int) -> str:
+    """A column as its client has to know it.
+
+    Why not all of it: which collation a text has is not said to be right, only its character set,
+    and the type of a user variable without a value is that of the value that the server had in it.
+    """
+    if column.name.startswith("@") and all(row[number] is None for row in rows):
+        return f"{column.name}:null"
+    words = _SETS.get(column.collation, "utf8mb4")
+    # Why not of messages: those that we say ourselves have none of the flags.
+    ours = ("Level", "Code", "Message", "@@session.warning_count", "@@session.error_count")
+    flags = "" if column.name in ours else column.flags
+    return f"{column.name}:{column.kind}/{words}/{flags}"
 
 
 @pytest.fixture(scope="session")
@@ -229,7 +256,11 @@ def mysql_pools(endpoint: MariaDB) -> dict[str, Any]:
     behind."""
     url = f"mysql://app:{PASSWORD}@127.0.0.1:{endpoint.port}/served"
     return basic_mysql(
-        endpoint.port, **{f"pool_of_{n}": {"url": url, "pool": {"size": n}} for n in SIZES}
+        endpoint.port,
+        # Why: a scenario asks for what a sequence gave it as a connection of one's own would.
+        **{
+            f"pool_of_{n}": {"url": url, "pool": {"size": n, "sequences": "session"}} for n in SIZES
+        },
     )
 
 

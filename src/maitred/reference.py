@@ -159,8 +159,8 @@ def _errors() -> Iterator[str]:
     yield (
         "Each request ends with the database's answer or with an error that carries an SQLSTATE,"
         " and for MySQL clients a number. An error of the database itself is passed on as it is."
-        " What follows is what maitred says on its own; MySQL's errors have one text, so details and"
-        " advice stand behind it."
+        " What follows is what maitred says on its own; MySQL's errors have one text, so details"
+        " and advice stand behind it."
     )
     yield from ("", "## What clients see", "")
     yield (

@@ -10,6 +10,7 @@ use maitred_wire::auth::scram_client::{Binding, ClientExchange};
 use maitred_wire::auth::scram_server::ServerExchange;
 use maitred_wire::digest::{digest, shape, Lexis};
 use maitred_wire::handshake::{ClientStep, Credentials, ErrandOutcome, LoginTo, Method, ServerStep};
+use maitred_wire::mysql::compress::Compression;
 use maitred_wire::mysql::handshake_in::{self as mysql_in, Greeting};
 use maitred_wire::mysql::handshake_out as mysql_out;
 use maitred_wire::mysql::spec::capability;
@@ -23,7 +24,7 @@ pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
 #[allow(dead_code)]
-pub const ALL: [Target; 11] = [
+pub const ALL: [Target; 12] = [
     ("client_message", client_message),
     ("server_message", server_message),
     ("error_fields", error_fields),
@@ -32,6 +33,7 @@ pub const ALL: [Target; 11] = [
     ("handshake_out", handshake_out),
     ("mysql_handshake_in", mysql_handshake_in),
     ("mysql_handshake_out", mysql_handshake_out),
+    ("mysql_compressed", mysql_compressed),
     ("scram_messages", scram_messages),
     ("statement_shape", statement_shape),
     ("proxy_header", proxy_header),
@@ -318,6 +320,43 @@ pub fn mysql_handshake_out(data: &[u8]) {
     let is_shown = output.windows(PASSWORD.len()).any(|part| part == PASSWORD.as_bytes());
     assert!(!is_shown || has_tls, "the password was sent in clear text");
     assert!(settings <= 2 + bytes.len() / 6 && output.len() < 16 * 1024);
+}
+
+/// The first byte chooses the algorithm, the second how long a frame says that it is; then as it is.
+pub fn mysql_compressed(data: &[u8]) {
+    let [choice, length, bytes @ ..] = data else { return };
+    let agreed = if choice & 1 != 0 { capability::COMPRESS } else { capability::ZSTD };
+    let new = || Compression::agreed(agreed).expect("agreed");
+    let mut whole = new();
+    let mut output = bytes.to_vec();
+    whole.begin(0);
+    whole.frame(&mut output);
+    let mut plain = Vec::new();
+    assert!(new().feed(&output, &mut plain).is_ok() && plain == bytes, "what is framed is read");
+    let frame = |payload: &[u8], length: u32| {
+        let head = [&(payload.len() as u32).to_le_bytes()[..3], &[0], &length.to_le_bytes()[..3]].concat();
+        [&head[..], payload].concat()
+    };
+    let payload =
+        if choice & 2 != 0 && output.len() > 7 { damaged(&output[7..], *length) } else { bytes.to_vec() };
+    for stream in
+        [frame(&payload, u32::from(*length) * 16), frame(&payload, bytes.len() as u32), bytes.to_vec()]
+    {
+        let mut plain = Vec::new();
+        // What headers say is the most there is: 16 MiB for each seven bytes.
+        let most = (stream.len() / 7 + 1) << 24;
+        let mut machine = new();
+        let fed = machine.feed(&stream, &mut plain);
+        assert!(plain.len() <= most && (fed.is_ok() || plain.len() < most));
+    }
+}
+
+/// With one bit changed.
+fn damaged(bytes: &[u8], at: u8) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    let place = usize::from(at) % bytes.len();
+    bytes[place] ^= 1 << (at % 8);
+    bytes
 }
 
 pub fn scram_messages(data: &[u8]) {

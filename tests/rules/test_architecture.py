@@ -47,7 +47,7 @@ def _code(path: Path) -> str:
 def _rust(*crates: str) -> list[Path]:
     """Sources of `crates`, without the simulator, which is compiled for tests alone."""
     found = [path for crate in crates for path in (ROOT / "engine" / crate / "src").rglob("*.rs")]
-    return sorted(path for path in found if "sim" not in (path.stem, path.parent.name))
+    return sorted(path for path in found if "sim" not in (path.stem, *path.parent.parts))
 
 
 def test_the_simulator_is_compiled_for_tests_alone() -> None:

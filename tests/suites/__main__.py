@@ -15,8 +15,8 @@ from pathlib import Path
 from suites import page, record
 from suites.databases import version
 from suites.explain import all_explanations, judge
-from suites.routes import ROUTES, Route, RouteError, pgbouncer_program
 from suites.outcome import Outcome
+from suites.routes import ROUTES, Route, RouteError, pgbouncer_program
 from suites.run import SuiteError, read, run, run_each
 from suites.sources import SourceError, bring, environment
 from suites.suite import Suite, all_suites

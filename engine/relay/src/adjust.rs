@@ -40,14 +40,14 @@ pub(crate) fn plan<'a>(dialect: Dialect, from: &'a Settings, to: &'a Settings) -
     all
 }
 
-/// Settings that no word returns to their default are returned to what a fresh session says of them.
+/// Settings that no word returns to what the session began with are returned to what a fresh session says of them.
 pub(crate) fn name_defaults<'a>(
     dialect: Dialect,
     changes: &mut [SettingChange<'a>],
     fresh: Option<&'a Settings>,
 ) {
-    for (name, value) in changes.iter_mut().filter(|(_, value)| value.is_none()) {
-        if dialect.lasting_settings().iter().any(|lasting| lasting.eq_ignore_ascii_case(name)) {
+    if dialect.is_default_of_all() {
+        for (name, value) in changes.iter_mut().filter(|(_, value)| value.is_none()) {
             *value = fresh.and_then(|fresh| fresh.value(name));
         }
     }
@@ -92,5 +92,16 @@ mod tests {
         assert_eq!(limited, "statement_timeout=- z=1 role=r statement_timeout=2");
         assert_eq!(planned(&[(&name, one)], &[(&name, two)]), format!("{name}=- {name}={two}"));
         assert_eq!(planned(&[(&name, one), ("a", "1")], &[(&name, one)]), "a=-");
+    }
+
+    #[test]
+    fn defaults_of_all_are_not_those_of_a_session() {
+        let mut fresh = Settings::default();
+        fresh.set("lock_wait_timeout", "7");
+        for (dialect, expected) in [(Dialect::Mysql, Some("7")), (Dialect::Postgres, None)] {
+            let mut changes = vec![("lock_wait_timeout", None), ("@x", None), ("sql_mode", Some("ANSI"))];
+            name_defaults(dialect, &mut changes, Some(&fresh));
+            assert_eq!(changes, [("lock_wait_timeout", expected), ("@x", None), ("sql_mode", Some("ANSI"))]);
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use maitred_wire::dialect::Voice;
+use maitred_wire::dialect::{Compression, Voice};
 use maitred_wire::{Complaint, CopyDirection, Transaction};
 
 use crate::client::{Client, State};
@@ -25,6 +25,8 @@ pub struct Agreed {
     pub newest_statement: u32,
     /// It waits for what becomes of another client.
     pub is_asking: bool,
+    /// Between it and us, if that was agreed.
+    pub compression: Option<Box<Compression>>,
     /// What its passwords are mixed with, as long as it is connected.
     pub nonce: Option<[u8; 20]>,
     /// What its last statement left to be asked for.

@@ -162,6 +162,8 @@ pub struct PoolShared {
     pub paused: AtomicBool,
     /// Clients ask in their transactions what sequences gave them.
     pub reads_sequences: AtomicBool,
+    /// A client has asked which number the last row got: what servers say of it in passing is not always that.
+    pub reads_insert_id: AtomicBool,
     /// Servers opened before this moment are closed when free (RECONNECT, new credentials).
     pub stale_before: AtomicU64,
     /// As `stale_before`, but for those that listen for clients: somebody wants nobody in the database, and
@@ -198,6 +200,7 @@ impl PoolShared {
             rate_at: AtomicU64::new(0),
             paused: AtomicBool::new(false),
             reads_sequences: AtomicBool::new(false),
+            reads_insert_id: AtomicBool::new(false),
             stale_before: AtomicU64::new(0),
             vacated_before: AtomicU64::new(0),
             definitions,

@@ -71,16 +71,16 @@ pub struct Client {
     pub address: Box<str>,
     pub local_address: Arc<str>,
     /// What arrived and could not be acted upon yet.
-    input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
     pub(crate) output: Vec<u8>,
-    in_flight: usize,
+    pub(crate) in_flight: usize,
     /// Bytes still to come of the message under way.
     pub passing: usize,
     /// They go nowhere.
     is_dropping: bool,
     /// A message this long must be whole before it can be acted upon.
     pub(crate) needs_bytes: usize,
-    is_dirty: bool,
+    pub(crate) is_dirty: bool,
     /// Not read, because its server takes no more for now.
     pub is_blocked: bool,
     pub is_tls: bool,
@@ -227,29 +227,6 @@ impl Client {
 }
 
 impl Relay {
-    /// Bytes arrived from a client.
-    pub fn client_bytes(&mut self, now: Time, id: ClientId, bytes: &[u8]) {
-        self.now = now;
-        let Some(client) = self.clients.get_mut(id) else { return };
-        if let Some(pool) = self.pools.get_mut(client.pool.0 as usize) {
-            pool.counters.received_bytes += bytes.len() as u64;
-        }
-        match client.state {
-            State::Login(_) => self.login_fed(id, bytes),
-            State::Raw(server) => self.pass_to_server(server, id, bytes),
-            _ if client.input.is_empty() => {
-                let used = self.consume(id, bytes);
-                self.keep_input(id, &bytes[used..]);
-                self.tell_held(id);
-            }
-            _ => {
-                client.input.extend_from_slice(bytes);
-                self.proceed(id);
-            }
-        }
-        self.settle();
-    }
-
     /// Has its server asked it for a file?
     #[inline]
     fn is_asked_for_file(&self, id: ClientId) -> bool {
@@ -280,7 +257,7 @@ impl Relay {
     }
 
     /// Put aside what cannot be acted upon yet, and stop reading when that is much.
-    fn keep_input(&mut self, id: ClientId, rest: &[u8]) {
+    pub(crate) fn keep_input(&mut self, id: ClientId, rest: &[u8]) {
         let limit = self.routes.snapshot.limits.buffer_bytes;
         let Some(client) = self.clients.get_mut(id) else { return };
         if !rest.is_empty() {
@@ -322,7 +299,7 @@ impl Relay {
     }
 
     /// Act on the messages in `input`; returns how many bytes were used.
-    fn consume(&mut self, id: ClientId, input: &[u8]) -> usize {
+    pub(crate) fn consume(&mut self, id: ClientId, input: &[u8]) -> usize {
         let limit = self.routes.snapshot.limits.message_bytes;
         let mut at = 0;
         let most_backlog = self.routes.snapshot.limits.buffer_bytes;
@@ -557,18 +534,6 @@ impl Relay {
             client.is_dirty = true;
             if client.in_flight == 0 {
                 self.actions.push(Action::FlushClient(id));
-            }
-        }
-    }
-
-    /// Take a client's output for writing.
-    pub fn take_client_output(&mut self, id: ClientId, into: &mut Vec<u8>) {
-        if let Some(client) = self.clients.get_mut(id) {
-            client.is_dirty = false;
-            std::mem::swap(&mut client.output, into);
-            client.in_flight = into.len();
-            if let Some(pool) = self.pools.get_mut(client.pool.0 as usize) {
-                pool.counters.sent_bytes += into.len() as u64;
             }
         }
     }

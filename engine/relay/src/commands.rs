@@ -13,8 +13,10 @@ use crate::Relay;
 
 /// Spec: MySQL "Status Flags".
 const MORE_RESULTS: u16 = 1 << 3;
+const STATE_CHANGED: u16 = 1 << 14;
 const CURSOR_EXISTS: u16 = 1 << 6;
 const LAST_ROW_SENT: u16 = 1 << 7;
+const SESSION_STATE_CHANGED: u16 = 1 << 14;
 
 /// Spec: nothing is said to these, whatever becomes of them.
 pub(crate) fn is_unanswered(intent: Intent) -> bool {
@@ -402,7 +404,7 @@ impl Relay {
         }
         server.note_failed_text();
         if let Some(client) = client {
-            self.note_failure_left(client, id);
+            self.note_failure_left(client, id, error.sqlstate);
         }
         let server = self.servers.get_mut(id).expect("held above");
         let time_out = if error.is_cancelled { server.time_out.take() } else { None };
@@ -449,10 +451,19 @@ impl Relay {
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
-        if outcome.changed.is_empty() {
-            return Ok(true);
+        if dialect.is_silent_end(here) {
+            self.note_silent_end(id, client, outcome.status);
+            let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+            if !is_told && outcome.status & STATE_CHANGED != 0 {
+                self.say(client, |out| dialect.say_silent_end(out, here));
+                return Ok(false);
+            }
         }
         let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+        // Why the flag too: the end of rows has it without saying what changed.
+        if outcome.changed.is_empty() && (is_told || outcome.status & SESSION_STATE_CHANGED == 0) {
+            return Ok(true);
+        }
         self.say(client, |out| dialect.say_outcome(out, here, &outcome, is_told));
         Ok(false)
     }

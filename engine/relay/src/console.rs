@@ -54,7 +54,7 @@ impl Relay {
             State::Login(mut login) => login.handshake.take_rest(),
             _ => Vec::new(),
         };
-        self.hand_input(id, rest);
+        self.hand_rest(id, rest);
         let mut settings = Settings::default();
         for (name, value) in self.clients[id].dialect.console_settings() {
             settings.set(name, value);

@@ -4,9 +4,10 @@
 //! or said by us. Rows of warnings are asked for before a lease ends. Called by `commands`, by `trace` for the
 //! asking.
 
+use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use maitred_wire::dialect::{Asks, Known, Outcome};
+use maitred_wire::dialect::{Asks, Diagnosed, Known, Outcome};
 use maitred_wire::{ClientMessage, Dialect};
 
 use crate::client::Step;
@@ -25,6 +26,8 @@ pub struct Left {
     found_rows: u64,
     warnings: u64,
     errors: u64,
+    /// The SQLSTATE of the error that ended it.
+    sqlstate: [u8; 5],
     /// What the server told of them; None: it was not asked.
     messages: Option<Vec<maitred_wire::dialect::Message>>,
     /// The lease in which the server can say all this itself, since nothing else was asked of it.
@@ -54,7 +57,8 @@ impl Left {
     }
 
     /// A statement failed.
-    fn note_failure(&mut self, lease: (ServerId, u64)) {
+    fn note_failure(&mut self, sqlstate: [u8; 5], lease: (ServerId, u64)) {
+        self.sqlstate = sqlstate;
         (self.row_count, self.warnings, self.errors, self.messages) = (-1, 1, 1, None);
         self.at = Some(lease);
     }
@@ -71,17 +75,22 @@ impl Relay {
 
     /// The client's statement has ended on its server.
     pub(crate) fn note_left(&mut self, client: ClientId, id: ServerId, outcome: &Outcome<'_>) {
-        let (lease, rows) = (self.lease_of(id), self.servers[id].reading.rows);
+        let (lease, rows, now) = (self.lease_of(id), self.servers[id].reading.rows, self.now);
+        let server = &mut self.servers[id];
+        if outcome.insert_id != 0 && server.shared.reads_insert_id.load(Ordering::Relaxed) {
+            // Spec: of a number that the statement itself gave, LAST_INSERT_ID() knows nothing.
+            server.trace_mut(now).pending.settings.asked.push("last_insert_id".into());
+        }
         if let Some(left) = self.left(client) {
             left.note(outcome, rows, lease);
         }
     }
 
     /// It failed there.
-    pub(crate) fn note_failure_left(&mut self, client: ClientId, id: ServerId) {
+    pub(crate) fn note_failure_left(&mut self, client: ClientId, id: ServerId, sqlstate: [u8; 5]) {
         let lease = self.lease_of(id);
         if let Some(left) = self.left(client) {
-            left.note_failure(lease);
+            left.note_failure(sqlstate, lease);
         }
     }
 
@@ -168,6 +177,19 @@ impl Relay {
     pub(crate) fn answer_in_text(&mut self, id: ClientId, to: ServerId, text: &[u8]) -> Option<Vec<u8>> {
         let dialect = self.clients[id].dialect;
         let asks = dialect.asks(text);
+        let lease = self.lease_of(to);
+        if asks.is_some_and(|asks| asks.get_diagnostics) {
+            let left = self.left(id)?;
+            if left.at == Some(lease) {
+                left.is_asking = true;
+                return None;
+            }
+            let messages = left.messages.as_deref().unwrap_or_default();
+            let known = Diagnosed { messages, row_count: left.row_count, sqlstate: left.sqlstate };
+            let assigned = dialect.diagnosed(text, &known)?;
+            left.is_asking = true;
+            return Some(assigned);
+        }
         self.prepare_answers(id, to, asks.as_ref()).and_then(|known| dialect.substituted(text, &known))
     }
 
@@ -195,6 +217,9 @@ impl Relay {
             return None;
         };
         let known = self.known_for(id, to, asks);
+        if asks.insert_id {
+            self.servers[to].shared.reads_insert_id.store(true, Ordering::Relaxed);
+        }
         let left = self.left(id)?;
         if asks.insert_id && left.insert_id_at != Some(lease) {
             left.insert_id_at = Some(lease);

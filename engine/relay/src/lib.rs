@@ -16,6 +16,7 @@ pub mod cancel;
 mod carry;
 pub mod cleaning;
 pub mod client;
+mod client_bytes;
 pub mod commands;
 pub mod console;
 pub mod counters;

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use maitred_wire::dialect::{ClientHandshake, Greeting};
+use maitred_wire::dialect::{ClientHandshake, Compression, Greeting};
 use maitred_wire::handshake::{ClientStep, ErrandOutcome, Method, Startup};
 use maitred_wire::{Code, Complaint, Dialect, Transaction};
 
@@ -402,10 +402,13 @@ impl Relay {
         if client.dialect.takes_turns() {
             let sequence = login.handshake.next_sequence();
             let nonce = login.handshake.nonce();
+            let before = client.agreed.take().and_then(|agreed| agreed.compression);
+            let compression = before.or_else(|| Compression::agreed(startup.capabilities).map(Box::new));
             client.agreed = Some(Box::new(Agreed {
                 capabilities: startup.capabilities,
                 sequence,
                 nonce,
+                compression,
                 ..Agreed::default()
             }));
         }
@@ -483,7 +486,7 @@ impl Relay {
         self.say_welcome(id, &welcome.settings, Some(&own));
         self.login_over(id);
         // What it sent before it was told that it may.
-        self.hand_input(id, rest);
+        self.hand_rest(id, rest);
     }
 
     /// Settings, key, ready: what every session begins with.
@@ -491,6 +494,7 @@ impl Relay {
         let dialect = self.clients[id].dialect;
         if dialect.takes_turns() {
             self.say_done(id);
+            self.compress_from_here(id);
             return;
         }
         let key = self.cancel_key(id, self.clients[id].minor);

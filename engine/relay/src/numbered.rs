@@ -195,6 +195,7 @@ impl Relay {
         let fresh = server.shared.welcome();
         let mut changes = adjust::plan(server.dialect, from, wanted);
         adjust::name_defaults(server.dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
+        server.made.note_changes(server.dialect, &changes);
         let requests = server.dialect.write_settings(&mut server.output, &changes);
         server.adjusting += requests;
         for _ in 0..requests {
@@ -350,6 +351,7 @@ impl Server {
     /// Its session is new: no statement is prepared, none keeps anything.
     pub(crate) fn forget_numbers(&mut self) {
         self.numbers.clear();
+        self.made = Default::default();
         self.statements = Default::default();
         self.held.clear();
         self.running = None;

@@ -315,6 +315,7 @@ impl Relay {
         adjust::name_defaults(dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
         let is_due = !changes.is_empty();
         if is_due {
+            server.made.note_changes(dialect, &changes);
             let requests = dialect.write_settings(&mut server.output, &changes);
             server.adjusting += requests;
             for _ in 0..requests {

@@ -34,6 +34,7 @@ use crate::open::Opening;
 use crate::session_state::Settings;
 use crate::snapshot::Endpoint;
 use crate::statements::{ServerStatements, Statement, StatementKey};
+use crate::things::Made;
 use crate::trace::Trace;
 use crate::Relay;
 
@@ -170,6 +171,8 @@ pub struct Server {
     pub held: Vec<(StatementKey, Held)>,
     /// The statement under way that has a cursor.
     pub running: Option<StatementKey>,
+    /// How many of each kind texts have made in this session, so that more must have been made unseen.
+    pub made: Made,
     /// The statement under way shows by itself why the server would say that its session's state changed.
     pub explains_change: bool,
     /// It was opened to stop what this one runs.

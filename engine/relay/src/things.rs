@@ -2,10 +2,11 @@
 //!
 //! Asks nothing itself: `trace` does. Called by `trace` for its answers, by `commands` for each end of a statement.
 
-use maitred_wire::dialect::Change;
-use maitred_wire::effects::{Effects, Question, Thing, Traces};
+use maitred_wire::dialect::{Change, SettingChange};
+use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
 use maitred_wire::{Dialect, Fault};
 
+use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId, Time};
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
@@ -14,7 +15,12 @@ use crate::Relay;
 
 /// How long one waits before servers are asked what routines have left in them: asking undoes it.
 const PATIENCE_MS: u64 = 5;
+const OPENING_PATIENCE_MS: u64 = 200;
 const LOOK_AGAIN_MS: u64 = 50;
+
+/// Spec: MySQL "Status Flags".
+const MORE_RESULTS: u16 = 1 << 3;
+const STATE_CHANGED: u16 = 1 << 14;
 
 /// Does the client give something back?
 fn gives_back(effects: &Effects) -> bool {
@@ -23,7 +29,53 @@ fn gives_back(effects: &Effects) -> bool {
     effects.ends.has(Traces::LOCKS) || effects.things.iter().any(is_gone)
 }
 
+/// How many temporary tables and statements were made in a session by texts that showed it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Made {
+    tables: u64,
+    statements: u64,
+}
+
+impl Made {
+    pub(crate) fn count(&self, kind: Traces) -> u64 {
+        if kind == Traces::TEMPORARY {
+            self.tables
+        } else {
+            self.statements
+        }
+    }
+
+    /// Statements are prepared again with a client's settings.
+    pub(crate) fn note_changes(&mut self, dialect: Dialect, changes: &[SettingChange<'_>]) {
+        let is_made =
+            |(name, value): &&SettingChange<'_>| value.is_some() && dialect.is_statement_among_settings(name);
+        self.statements += changes.iter().filter(is_made).count() as u64;
+    }
+}
+
 impl Trace {
+    /// Take over what texts say that have been answered.
+    pub(crate) fn note_things(&mut self, made: &mut Made, things: &[Thing], has_failed: bool) {
+        if things.is_empty() {
+            return;
+        }
+        let unnamed = |held: &Things| (held.unnamed(Traces::TEMPORARY), held.unnamed(Traces::PREPARED));
+        let before = unnamed(&self.held);
+        self.held.note(things, has_failed);
+        let after = unnamed(&self.held);
+        made.tables += before.0.saturating_sub(after.0);
+        made.statements += before.1.saturating_sub(after.1);
+        // Why not then: what failed may not have been counted by the server.
+        for thing in things.iter().filter(|_| !has_failed) {
+            match thing {
+                Thing::Made(Traces::TEMPORARY, name) if !name.is_empty() => made.tables += 1,
+                Thing::Made(Traces::PREPARED, name) if !name.is_empty() => made.statements += 1,
+                Thing::Prepared(..) => made.statements += 1,
+                _ => {}
+            }
+        }
+    }
+
     /// What of `begins` stays without being asked for, and what is held by name.
     pub(crate) fn lasting(&self, begins: Traces, asked: Traces, dialect: Dialect) -> Traces {
         let by_name = dialect.kinds_by_name();
@@ -69,9 +121,8 @@ impl Trace {
         for thing in effects.things.iter().filter(|_| !question.may_be_refused) {
             match thing {
                 Thing::Prepared(name, text) => {
-                    if !settings.set_within(&dialect.name_among_settings(name), text, limit) {
-                        found.push(Thing::Made(Traces::PREPARED, name.clone()));
-                    }
+                    let fits = settings.set_within(&dialect.name_among_settings(name), text, limit);
+                    found.extend((!fits).then(|| Thing::Made(Traces::PREPARED, name.clone())));
                 }
                 Thing::Forgotten(name) => drop(settings.remove(&dialect.name_among_settings(name))),
                 _ => {}
@@ -88,8 +139,18 @@ impl Trace {
         self.pins.add(self.held.kinds().and(by_name));
     }
 
-    /// A statement that may ask how many rows there were has come, or one behind which nobody can.
-    pub(crate) fn end_found_rows(&mut self) {
+    /// Has a routine been called since the server was asked last, or is the next transaction's kind settled?
+    fn may_have_routine(&self) -> bool {
+        self.pending.begins.has(Traces::ROUTINE) || self.pins.has(Traces::NEXT_TRANSACTION)
+    }
+
+    /// A statement has come: what lasted until it is over, or may be.
+    pub(crate) fn next_statement(&mut self) {
+        if self.pins.has(Traces::INSERT_ID) {
+            // Whether that is still to be given to a row is asked again.
+            self.pins = self.pins.without(Traces::INSERT_ID);
+            self.pending.begins.add(Traces::INSERT_ID);
+        }
         self.pins = self.pins.without(Traces::FOUND_ROWS);
         self.pending.begins = self.pending.begins.without(Traces::FOUND_ROWS);
     }
@@ -102,7 +163,7 @@ impl Relay {
         let server = &mut self.servers[id];
         server.explains_change = server.dialect.explains_change(text, effects);
         if let Some(trace) = &mut server.trace {
-            trace.end_found_rows();
+            trace.next_statement();
         }
     }
 
@@ -154,12 +215,41 @@ impl Relay {
         Ok(())
     }
 
+    /// Rows have ended in a way that does not tell what changed meanwhile, in a view or a function: it is told with
+    /// what is asked next. Measured: MariaDB 10.11 says in the flags that there is something, and what with the next
+    /// SET; MySQL 9.7 says it with whatever comes next.
+    pub(crate) fn note_silent_end(&mut self, id: ServerId, client: ClientId, status: u16) {
+        if !self.is_shared(id) {
+            return;
+        }
+        let now = self.now;
+        let is_last = status & MORE_RESULTS == 0;
+        let server = &mut self.servers[id];
+        if status & STATE_CHANGED != 0 {
+            let unseen = server.dialect.effects_unseen();
+            server.trace_mut(now).pending.add(&unseen);
+            if is_last {
+                server.explains_change = true;
+                server.dialect.write_tracking(&mut server.output);
+                server.owe(Answer::Ready(Unit::Query), false, now);
+                self.disturb(Some(client));
+                self.flush_server(id);
+            }
+        } else if is_last && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine()) {
+            server.explains_change = false;
+            server.dialect.write_sync(&mut server.output);
+            server.owe(Answer::Ready(Unit::Sync), false, now);
+            self.flush_server(id);
+        }
+    }
+
     /// Does somebody wait for a server of this pool, who gets no other?
     pub(crate) fn is_wanted(&self, id: ServerId) -> bool {
         let at = self.servers[id].pool;
         let pool = &self.pools[at.0 as usize];
-        // Why a while: one that is idle elsewhere may be on its way.
-        let is_old = |since: Time| since.after_ms(PATIENCE_MS) <= self.now;
+        // Why a while: one that is idle elsewhere may be on its way, and one that is being opened, too.
+        let patience_ms = if pool.shared.is_opening() { OPENING_PATIENCE_MS } else { PATIENCE_MS };
+        let is_old = |since: Time| since.after_ms(patience_ms) <= self.now;
         pool.waiting > 0 && self.oldest_waiter(at).is_some_and(is_old)
             || pool.shared.longest_waiting(self.worker).is_some_and(|(_, since)| is_old(since))
     }

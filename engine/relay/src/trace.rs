@@ -352,7 +352,7 @@ impl Relay {
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         let is_hidden = |name: &str| is_hidden(dialect, name);
         let may_be_refused = std::mem::take(&mut trace.has_failed);
-        trace.held.note(&effects.things, may_be_refused);
+        trace.note_things(&mut server.made, &effects.things, may_be_refused);
         let mut question = Question { traces: effects.begins, may_be_refused, ..Question::default() };
         let mut kept = trace.pins;
         if server.settings.iter().any(|(name, _)| is_statement(name)) {
@@ -535,7 +535,9 @@ impl Relay {
                 }
                 Finding::Name(name) => trace.pending.settings.set.push(name.into()),
                 Finding::Released => is_released = true,
-                Finding::Made(kind, count) => trace.held.note_made(kind, count),
+                Finding::Made(kind, count) => {
+                    trace.held.note_unseen(kind, count.saturating_sub(server.made.count(kind)));
+                }
                 Finding::Setting(name, value) if name == "last_insert_id" && dialect.takes_turns() => {
                     insert_id = value.and_then(|value| value.parse().ok());
                 }

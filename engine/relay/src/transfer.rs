@@ -192,6 +192,7 @@ impl Server {
             is_promised: false,
             held: Vec::new(),
             running: None,
+            made: Default::default(),
             explains_change: false,
             kills: None,
             owed: Default::default(),

@@ -15,6 +15,8 @@ use crate::{
 };
 
 pub use self::login::{ClientHandshake, Greeting, ServerHandshake};
+pub use crate::mysql::compress::Compression;
+pub use crate::mysql::diagnostics::Diagnosed;
 pub use crate::mysql::leftovers::{Asks, Known, Message, Show};
 pub use crate::mysql::progress::{Change, Outcome, Reading};
 pub use crate::mysql::reply::Voice;
@@ -376,6 +378,17 @@ impl Dialect {
                 "character_set_connection",
                 "collation_connection",
             ],
+        }
+    }
+
+    /// Where a session works whose client has named no database and is to have none; None: it must name one.
+    ///
+    /// Why not nowhere: a MySQL session that has chosen a schema cannot choose none again, so its server could never
+    /// be lent to such a client afterwards. Everybody may read this one, nobody can write to it.
+    pub fn neutral_database(self) -> Option<&'static str> {
+        match self {
+            Dialect::Postgres => None,
+            Dialect::Mysql => Some("information_schema"),
         }
     }
 

@@ -242,12 +242,16 @@ impl Things {
         }
     }
 
-    /// So many of a kind were made in all since the session began, by whatever.
-    pub fn note_made(&mut self, kind: Traces, count: u64) {
+    /// So many of a kind were made that no text has shown.
+    pub fn note_unseen(&mut self, kind: Traces, count: u64) {
         self.0.retain(|(of, name)| *of != kind || !name.is_empty());
-        let named = self.names(kind).count() as u64;
-        let unnamed = count.saturating_sub(named).min(Self::MOST as u64);
+        let unnamed = count.min(Self::MOST as u64);
         self.0.extend((0..unnamed).map(|_| (kind, Box::from(""))));
+    }
+
+    /// How many of a kind have no name that is known.
+    pub fn unnamed(&self, kind: Traces) -> u64 {
+        self.names(kind).filter(|name| name.is_empty()).count() as u64
     }
 
     /// The kinds of which something is there.

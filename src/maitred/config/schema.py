@@ -290,7 +290,8 @@ DATABASE = (
     Setting(
         name="databases.NAME.parameters.PARAMETER", kind=Kind.TEXT, default=None,
         scopes=(Scope.DATABASE,),
-        meaning="A startup parameter that every server of this database is opened with.",
+        meaning="A startup parameter, or for MySQL a session variable, that every server of this"
+        " database is opened with.",
         neighbour="`databases.NAME.url`", pgbouncer="client_encoding, datestyle, timezone",
     ),
 )

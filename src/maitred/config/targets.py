@@ -6,6 +6,7 @@ and its TLS are the same. Called by `load`.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,8 +189,8 @@ class Targets:
             if parameter in _RESERVED_PARAMETERS:
                 text = f"cannot be set here; {parameter} belongs into the url"
                 self._document.complain(("databases", name, "parameters", parameter), text)
-            if target.dialect == "mysql":
-                text = "cannot be set: a MySQL login has no parameters; remove it"
+            if target.dialect == "mysql" and not re.fullmatch(r"[A-Za-z_]\w*", parameter):
+                text = 'is no session variable; write its plain name, such as "sql_mode"'
                 self._document.complain(("databases", name, "parameters", parameter), text)
             found[parameter] = str(written.value)
         return tuple(found.items())

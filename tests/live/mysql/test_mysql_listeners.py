@@ -201,3 +201,15 @@ def is_refused(port: int) -> bool:
     except ConnectionRefusedError:
         return True
     return False
+
+
+def test_servers_are_opened_with_the_variables_of_their_database(
+    make_front: Callable[..., Front],
+) -> None:
+    parameters = {"parameters": {"sql_mode": "ANSI_QUOTES", "lock_wait_timeout": "7"}}
+    front = make_front({"databases": {"shop": parameters}})
+    client = front.wire()
+    assert client.value("select @@sql_mode") == "ANSI_QUOTES"
+    assert client.value("select @@lock_wait_timeout") == "7"
+    client.run("set session lock_wait_timeout = 9")
+    assert front.wire().value("select @@lock_wait_timeout") == "7"

@@ -20,7 +20,7 @@ impl Dialect {
 
     /// Start a login in the place of the one before, with a whole message that asks for it.
     pub fn changed_user(self, greeting: Greeting, message: &[u8], capabilities: u64) -> ClientHandshake {
-        let payload = message.get(mysql::frame::HEADER + 1..).unwrap_or_default();
+        let payload = message.get(mysql::frame::HEADER..).unwrap_or_default();
         let machine = mysql::handshake_in::HandshakeIn::for_change_user(greeting, payload, 1, capabilities);
         ClientHandshake::Mysql(Box::new(machine))
     }
@@ -64,7 +64,9 @@ impl Dialect {
     /// Start logging in to a server.
     pub fn server_handshake(self, login: LoginTo) -> ServerHandshake {
         match self {
-            Dialect::Postgres => ServerHandshake::Postgres(postgres::handshake_out::HandshakeOut::new(login)),
+            Dialect::Postgres => {
+                ServerHandshake::Postgres(Box::new(postgres::handshake_out::HandshakeOut::new(login)))
+            }
             Dialect::Mysql => {
                 ServerHandshake::Mysql(Box::new(mysql::handshake_out::HandshakeOut::new(login)))
             }
@@ -162,7 +164,7 @@ impl ClientHandshake {
 /// Our login to a server, whatever its dialect.
 #[derive(Debug)]
 pub enum ServerHandshake {
-    Postgres(postgres::handshake_out::HandshakeOut),
+    Postgres(Box<postgres::handshake_out::HandshakeOut>),
     Mysql(Box<mysql::handshake_out::HandshakeOut>),
 }
 

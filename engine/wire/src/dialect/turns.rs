@@ -2,7 +2,7 @@
 //!
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
-use super::{Asks, Change, Known, Message, Outcome, Prepared, Run, Show, Voice};
+use super::{Asks, Change, Diagnosed, Known, Message, Outcome, Prepared, Run, Show, Voice};
 use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
 
@@ -34,6 +34,14 @@ impl Dialect {
         match self {
             Dialect::Postgres => &[],
             Dialect::Mysql => &["schema"],
+        }
+    }
+
+    /// Is a setting's default that of all sessions, and not what this one was opened with?
+    pub fn is_default_of_all(self) -> bool {
+        match self {
+            Dialect::Postgres => false,
+            Dialect::Mysql => true,
         }
     }
 
@@ -157,6 +165,16 @@ impl Dialect {
         mysql::reply::query(out, mysql::setup::SETUP.as_bytes());
     }
 
+    /// Is it an end of rows that cannot tell what changed in the session?
+    pub fn is_silent_end(self, message: &[u8]) -> bool {
+        mysql::progress::is_silent_end(message)
+    }
+
+    /// Say such an end to a client that is not told of its session's state.
+    pub fn say_silent_end(self, out: &mut Vec<u8>, message: &[u8]) {
+        mysql::reply::silent_end(out, message);
+    }
+
     /// What `text` asks about the statement before it.
     #[inline]
     pub fn asks(self, text: &[u8]) -> Option<Asks> {
@@ -175,6 +193,11 @@ impl Dialect {
     /// `text` with what is known in the place of what it asks; None: it stays as it is.
     pub fn substituted(self, text: &[u8], known: &Known) -> Option<Vec<u8>> {
         mysql::leftovers::substituted(text, known)
+    }
+
+    /// An assignment in the place of a text that asks what went wrong; None: the server is to answer it.
+    pub fn diagnosed(self, text: &[u8], known: &Diagnosed<'_>) -> Option<Vec<u8>> {
+        mysql::diagnostics::assigned(text, known)
     }
 
     /// Have a server tell what went wrong: one request with one `Ready`, whose rows `message_of` reads.

@@ -42,6 +42,7 @@ pub fn offered(version: &str) -> u64 {
         | capability::FOUND_ROWS
         | capability::LONG_FLAG
         | capability::NO_SCHEMA
+        | capability::COMPRESS
         | capability::ODBC
         | capability::LOCAL_FILES
         | capability::IGNORE_SPACE
@@ -59,7 +60,9 @@ pub fn offered(version: &str) -> u64 {
         version.trim_start_matches(login::MARIADB_PREFIX).split('.').map(|part| number(part).unwrap_or(0));
     let at_least = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if !version.contains("MariaDB") {
-        let newer = if at_least >= (8, 0) { capability::OPTIONAL_RESULTSET_METADATA } else { 0 };
+        // Spec: MySQL 8.0.18 for zstd; the third number is not looked at.
+        let since_8 = capability::OPTIONAL_RESULTSET_METADATA | capability::ZSTD;
+        let newer = if at_least >= (8, 0) { since_8 } else { 0 };
         return all | newer;
     }
     let since = |version, flag| if at_least >= version { flag } else { 0 };

@@ -164,11 +164,11 @@ impl<'a> Judge<'a> {
         self.found.things.push(Thing::Made(kind, name.into()));
     }
 
-    fn gone(&mut self, kind: Traces, name: &str) {
+    pub fn gone(&mut self, kind: Traces, name: &str) {
         self.found.things.push(Thing::Gone(kind, name.into()));
     }
 
-    fn rest(&mut self) {
+    pub fn rest(&mut self) {
         self.body(b"", Until::Semicolon);
     }
 
@@ -361,49 +361,8 @@ impl<'a> Judge<'a> {
         self.rest();
     }
 
-    /// `CREATE …`, the first word taken.
-    fn create(&mut self) {
-        self.found.defines = true;
-        let mut ahead = self.words;
-        for _ in 0..16 {
-            match ahead.next() {
-                Some(Token::Word(word)) if is(word, b"temporary") => {
-                    // What a temporary table hides is for its session alone.
-                    self.found.defines = false;
-                    self.words = ahead;
-                    return self.create_temporary();
-                }
-                Some(Token::Word(word))
-                    if is_any(word, &[b"procedure", b"function", b"trigger", b"event", b"package"]) =>
-                {
-                    self.words = ahead;
-                    return self.skip_definition();
-                }
-                Some(Token::Word(word))
-                    if is_any(word, &[b"table", b"view", b"index", b"user", b"database"]) =>
-                {
-                    break;
-                }
-                Some(Token::Symbol(b';')) | None => break,
-                _ => {}
-            }
-        }
-        self.body(b"insert", Until::Semicolon);
-    }
-
-    fn create_temporary(&mut self) {
-        let _ = self.words.skip(b"table") || self.words.skip(b"sequence");
-        if self.words.skip(b"if") {
-            self.words.skip(b"not");
-            self.words.skip(b"exists");
-        }
-        let name = self.dotted();
-        self.begin(Traces::TEMPORARY, &name);
-        self.body(b"insert", Until::Semicolon);
-    }
-
     /// A name that may have a schema before it, as it is compared; empty: none that we could compare.
-    fn dotted(&mut self) -> String {
+    pub fn dotted(&mut self) -> String {
         let mut whole = String::new();
         while let Some(Token::Word(word)) = self.words.peek() {
             self.words.next();
@@ -415,53 +374,6 @@ impl<'a> Judge<'a> {
             whole.push('.');
         }
         whole
-    }
-
-    /// What a routine will do it does not do when it is made: up to the end of its block, or of its one statement.
-    fn skip_definition(&mut self) {
-        let mut depth = 0_u32;
-        while let Some(token) = self.words.next() {
-            match token {
-                Token::Symbol(b';') if depth == 0 => return,
-                Token::Word(word) if is_any(word, &[b"begin", b"case"]) => depth += 1,
-                Token::Word(word) if is(word, b"end") => {
-                    let inner: [&[u8]; 5] = [b"if", b"loop", b"while", b"repeat", b"for"];
-                    if !inner.into_iter().any(|word| self.words.skip(word)) {
-                        depth = depth.saturating_sub(1);
-                        self.words.skip(b"case");
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// `DROP …`, the first word taken.
-    fn drop(&mut self) {
-        if self.words.skip(b"prepare") {
-            self.forget();
-            return self.rest();
-        }
-        let is_temporary = self.words.skip(b"temporary");
-        self.found.defines |= !is_temporary;
-        let is_table = [&b"table"[..], b"tables", b"sequence"].into_iter().any(|word| self.words.skip(word));
-        if is_table {
-            let may_be_missing = self.words.skip(b"if");
-            self.words.skip(b"exists");
-            let is_certain = is_temporary && !may_be_missing;
-            loop {
-                let name = self.dotted();
-                self.found.things.push(if is_certain {
-                    Thing::OneGone(Traces::TEMPORARY, name.into())
-                } else {
-                    Thing::Gone(Traces::TEMPORARY, name.into())
-                });
-                if !self.words.skip_symbol(b',') {
-                    break;
-                }
-            }
-        }
-        self.rest();
     }
 
     fn lock(&mut self) {
@@ -562,7 +474,7 @@ impl<'a> Judge<'a> {
     }
 
     /// The name of a prepared statement comes next, which is forgotten.
-    fn forget(&mut self) {
+    pub fn forget(&mut self) {
         let name = self.dotted();
         self.found.ends.add(Traces::PREPARED);
         self.gone(Traces::PREPARED, &name);
@@ -637,231 +549,4 @@ fn lowered<'a>(word: &[u8], into: &'a mut [u8; 12]) -> Option<&'a [u8]> {
     target.copy_from_slice(word);
     target.make_ascii_lowercase();
     Some(target)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(text: &str) -> Effects {
-        effects(text.as_bytes()).map(|effects| *effects).unwrap_or_default()
-    }
-
-    #[test]
-    fn what_the_server_tells_by_itself_has_no_effects() {
-        for text in [
-            "SELECT c FROM sbtest1 WHERE id=5",
-            "INSERT INTO sbtest1 (id, k, c, pad) VALUES (1, 2, 'a', 'b'),(3,4,'c','d')",
-            "insert t(a) select count(*), max(b) from u on duplicate key update a=values(a)",
-            "replace into `shop`.`t` (a) values (1)",
-            "SELECT @@version, @@session.sql_mode, @@global.max_connections, @a, @`b`",
-            "SET autocommit=0",
-            "SET SESSION wait_timeout = 100, sql_mode = CONCAT(@@sql_mode, ',ANSI'), @@time_zone='+00:00'",
-            "SET GLOBAL max_connections = 5, @@global.timestamp = 5",
-            "SET PERSIST max_connections = 5",
-            "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
-            "SET GLOBAL TRANSACTION READ WRITE",
-            "SET PASSWORD FOR a = PASSWORD('x')",
-            "SET DEFAULT ROLE a TO b",
-            "SET sql_select_limit=DEFAULT",
-            "begin; insert into t values (1); commit",
-            "START TRANSACTION READ ONLY",
-            "select 'get_lock(1) @a := 1', \"set @a=1\" # set @b = 1\n, 2 -- set @c = 1\n",
-            "select 'it''s \\n', 5 /* @a := 1 */",
-            "select a.b, `count`(c), (select 1), 1 in (1, 2) from t join u using (x) where not (a and (b))",
-            "select cast(a as decimal(10, 2)), convert(b, char(5)), date_add(c, interval (1) day) from t",
-            "with recursive x as (select 1 union all select 2) select * from x",
-            "show tables; explain select 1; describe t; kill query 5; flush tables; flush status",
-            "select last_insert_id(), row_count(), found_rows(), is_used_lock('a')",
-            "grant select on *.* to a; analyze table t; optimize table t; truncate t",
-            "create procedure",
-            "",
-            " ; ",
-        ] {
-            let found = of(text);
-            if text != "create procedure" {
-                assert_eq!(effects(text.as_bytes()), None, "{text}");
-            } else {
-                assert_eq!(found, Effects { defines: true, ..Effects::default() });
-            }
-        }
-    }
-
-    #[test]
-    fn variables_are_named_that_may_have_another_value() {
-        let set = |text: &str| of(text).settings.set.join(",");
-        for (text, names) in [
-            ("SET @a = 5", "@a"),
-            ("set @A:=1, @`b.c` = @d, @'e' = 2, sql_mode='', @f=(select 1, 2)", "@a,@b.c,@e,@f"),
-            ("select @a:=b, @c, @d := @e + 1 from t where @f = 1", "@a,@d"),
-            ("SELECT 1, 2 INTO @a, @b FROM t WHERE @c", "@a,@b"),
-            ("SET SESSION sql_mode='', @x=1", "@x"),
-            ("call p(@a, 5, @b)", "@a,@b"),
-            ("GET DIAGNOSTICS @n = NUMBER", "@n"),
-            ("load data infile 'x' into table t (a, @b) set c = @b", "@b"),
-            ("select 1; select 2; set @a = 1", "@a"),
-            ("/*!50701 set @a = 1 */", "@a"),
-            ("/*M!100100 set @a = 1 */ /* set @b = 1 */", "@a"),
-            ("/*! set*/ @a=1", "@a"),
-            ("execute p using @a, @b", "@a,@b"),
-            ("EXECUTE IMMEDIATE 'set @a = 1'", "@a"),
-            ("do @a := 1", "@a"),
-            ("update t set a = (@a := a + 1) order by b", "@a"),
-            ("select \"a\\\" @x:=1", "@x"),
-            ("select 'a\\' @x:=1", "@x"),
-            ("begin not atomic set @a = 1; end", "@a"),
-        ] {
-            assert_eq!(set(text), names, "{text}");
-        }
-        assert!(of("set @`ä` = 1").begins.has(Traces::VARIABLES));
-    }
-
-    #[test]
-    fn traces_are_seen_where_they_begin() {
-        let begins = |text: &str| of(text).begins;
-        for (text, kind) in [
-            ("create temporary table t (a int)", Traces::TEMPORARY),
-            ("CREATE OR REPLACE TEMPORARY TABLE t AS SELECT 1", Traces::TEMPORARY),
-            ("create /*!40001 temporary */ table t (a int)", Traces::TEMPORARY),
-            ("execute immediate 'create temporary table t (a int)'", Traces::TEMPORARY),
-            ("create temporary sequence s", Traces::TEMPORARY),
-            ("select GET_LOCK ('a', 5)", Traces::LOCKS),
-            ("select get_lock(?, 5)", Traces::LOCKS),
-            ("select `get_lock`('a', 5)", Traces::LOCKS),
-            ("do get_lock('a', 5)", Traces::LOCKS),
-            ("LOCK TABLES t READ", Traces::TABLE_LOCKS),
-            ("lock instance for backup", Traces::GLOBAL_LOCKS),
-            ("flush tables with read lock", Traces::GLOBAL_LOCKS),
-            ("FLUSH LOCAL TABLES t, u WITH READ LOCK", Traces::GLOBAL_LOCKS),
-            ("flush tables t for export", Traces::GLOBAL_LOCKS),
-            ("backup stage start", Traces::GLOBAL_LOCKS),
-            ("backup lock t", Traces::GLOBAL_LOCKS),
-            ("handler t open", Traces::HANDLERS),
-            ("xa start 'a'", Traces::DISTRIBUTED),
-            ("xa begin 'a'", Traces::DISTRIBUTED),
-            ("prepare p from 'select 1'", Traces::PREPARED),
-            ("prepare p from @sql", Traces::PREPARED),
-            ("select sql_calc_found_rows * from t limit 1", Traces::FOUND_ROWS),
-            ("set transaction isolation level serializable", Traces::NEXT_TRANSACTION),
-            ("set @@transaction_isolation = 'SERIALIZABLE'", Traces::NEXT_TRANSACTION),
-            ("set timestamp = 5", Traces::CLOCK),
-            ("set insert_id = 5", Traces::INSERT_ID),
-            ("set rand_seed1 = 5, rand_seed2 = 6", Traces::SEED),
-            ("set role r", Traces::ROLE),
-            ("set resource group g", Traces::UNKNOWN),
-            ("frobnicate everything", Traces::UNKNOWN),
-            ("select my_function(1)", Traces::ROUTINE),
-            ("select shop.my_function (1)", Traces::ROUTINE),
-            ("insert into t (a) values (my_function(1))", Traces::ROUTINE),
-            ("call p()", Traces::ROUTINE),
-            ("select lastval(s)", Traces::SEQUENCES),
-            ("select previous value for s", Traces::SEQUENCES),
-            ("select 1; lock tables t write", Traces::TABLE_LOCKS),
-        ] {
-            assert!(begins(text).has(kind), "{text}: {:?}", of(text));
-        }
-        assert!(!begins("select nextval(s); select lastval(s)").has(Traces::SEQUENCES));
-        assert!(of("select nextval(s), lastval(s)").reads_sequences);
-    }
-
-    #[test]
-    fn what_is_undone_by_name_is_gone() {
-        let left = |texts: &[&str]| {
-            let mut things = crate::effects::Things::default();
-            for text in texts {
-                things.note(&of(text).things, false);
-            }
-            things.kinds().names().collect::<Vec<_>>().join(",")
-        };
-        for (texts, kinds) in [
-            (&["create temporary table a (b int)", "drop table A"][..], ""),
-            (
-                &["create temporary table if not exists `a` (b int)", "drop temporary table if exists b, a"],
-                "",
-            ),
-            (&["create temporary table a (b int)", "drop table b"], "temporary object"),
-            (&["create temporary table a (b int)", "use other", "drop table a"], "temporary object"),
-            (
-                &["create temporary table a (b int)", "alter table a rename b", "drop table a"],
-                "temporary object",
-            ),
-            (&["create temporary table s.a (b int)", "use other", "drop table s.a"], "temporary object"),
-            (&["lock tables a read", "unlock tables"], ""),
-            (&["flush tables with read lock; lock tables a read", "UNLOCK TABLES"], ""),
-            (&["lock instance for backup", "unlock tables"], "global lock"),
-            (&["lock instance for backup", "unlock instance"], ""),
-            (&["backup lock t", "backup unlock"], ""),
-            (&["backup stage start", "backup stage flush", "backup stage end"], ""),
-            (&["handler a open as b", "handler b close"], ""),
-            (&["handler s.a open", "handler b open", "handler a close"], "handler"),
-            (&["xa start 'x'", "xa end 'x'", "xa prepare 'x'"], "xa transaction"),
-            (&["xa start 'x'", "xa end 'x'", "xa commit 'x' one phase"], ""),
-            (&["prepare p from @a", "deallocate prepare P"], ""),
-            (&["prepare p from @a", "drop prepare p"], ""),
-            (&["prepare p from @a", "prepare p from 'select 1'"], ""),
-            (&["set timestamp=5", "set timestamp=default"], ""),
-            (&["select get_lock('a', 1)", "select release_all_locks()"], ""),
-            (&["select get_lock('a', 1), release_all_locks()"], "advisory lock"),
-        ] {
-            assert_eq!(left(texts), kinds, "{texts:?}");
-        }
-        let mut failed = crate::effects::Things::default();
-        failed.note(&of("create temporary table a (b int); drop table a").things, true);
-        assert_eq!(failed.kinds(), Traces::TEMPORARY);
-    }
-
-    #[test]
-    fn statements_that_can_be_said_again_are_kept_whole() {
-        let things = of("select 1; PREPARE `P` FROM 'select ?' ; select 2").things;
-        assert_eq!(things[1], Thing::Prepared("p".into(), "PREPARE `P` FROM 'select ?'".into()));
-        assert!(of("prepare p from concat('a', 'b')")
-            .things
-            .contains(&Thing::Made(Traces::PREPARED, "p".into())));
-        assert!(of("deallocate prepare p").things.contains(&Thing::Forgotten("p".into())));
-    }
-
-    #[test]
-    fn values_that_the_tracker_does_not_tell_are_asked_for() {
-        let asked = |text: &str| of(text).settings.asked.join(",");
-        for (text, names) in [
-            ("SET NAMES utf8mb4", "collation_connection"),
-            ("set names 'latin1' collate 'latin1_bin', autocommit=0", "collation_connection"),
-            ("SET CHARACTER SET utf8", "collation_connection"),
-            ("set session character_set_connection=latin1, time_zone='UTC'", "collation_connection"),
-            ("set autocommit=0, names utf8", "collation_connection"),
-            ("set collation_server=utf8mb4_bin", "collation_server"),
-            (
-                "set statement max_statement_time=1, sort_buffer_size=2 for select 1",
-                "max_statement_time,sort_buffer_size",
-            ),
-            ("set last_insert_id=7", "last_insert_id"),
-            ("set @@identity=7", "last_insert_id"),
-            ("select last_insert_id(5)", "last_insert_id"),
-            ("update t set id=last_insert_id(id+1)", "last_insert_id"),
-            ("call p", "last_insert_id"),
-            ("set autocommit=1, session_track_schema=0, sql_mode=''", "autocommit,sql_mode"),
-        ] {
-            assert_eq!(asked(text), names, "{text}");
-        }
-        assert!(of("set autocommit=1, session_track_schema=0").blinds);
-        assert!(!of("set session_track_gtids=OWN_GTID").blinds);
-        assert!(of("set statement sort_buffer_size=1 for select @a:=1").settings.set == ["@a".into()]);
-    }
-
-    #[test]
-    fn what_a_routine_would_do_it_does_not_do_when_it_is_made() {
-        let defines = Effects { defines: true, ..Effects::default() };
-        for text in [
-            "create procedure p() begin set @a=1; if x then create temporary table t (a int); end if; end",
-            "CREATE DEFINER=`a`@`%` FUNCTION f() RETURNS int BEGIN case a when 1 then set @b=1; end case; RETURN get_lock('a',1); END; ",
-            "create trigger t before insert on u for each row set @a = new.b",
-            "create table t (a int, key (a)); alter table t add b int; drop view v",
-            "create index i on t (a)",
-        ] {
-            let mut found = of(text);
-            found.things.retain(|thing| !matches!(thing, Thing::Obscured(_)));
-            assert_eq!(found, defines, "{text}");
-        }
-        assert_eq!(of("create procedure p() begin set @a=1; end; set @b=1").settings.set, ["@b".into()]);
-    }
 }

@@ -8,9 +8,8 @@
 use std::ops::Range;
 
 use super::frame;
-use super::reply::{self, Voice};
+use super::reply::{self, told, Voice};
 use super::words::{bare, is, is_any, name, Token, Words};
-use crate::dialect::ColumnType;
 
 /// What a text asks for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,14 +63,14 @@ pub fn say(out: &mut Vec<u8>, voice: &mut Voice, show: Show, messages: &[Message
     match show {
         Show::Count { only_errors } => {
             let kind = if only_errors { "error" } else { "warning" };
-            reply::columns(out, voice, &[(&format!("@@session.{kind}_count"), ColumnType::Int8)]);
+            let name = format!("@@session.{kind}_count");
+            reply::described_columns(out, voice, [(name.as_str(), told::COUNT)].into_iter());
             let count = messages.iter().filter(|message| is_shown(message, only_errors)).count();
             reply::row(out, voice, &[Some(&count.to_string())]);
         }
         Show::Rows { only_errors, skip, most } => {
-            let columns =
-                [("Level", ColumnType::Text), ("Code", ColumnType::Int4), ("Message", ColumnType::Text)];
-            reply::columns(out, voice, &columns);
+            let columns = [("Level", told::LEVEL), ("Code", told::CODE), ("Message", told::MESSAGE)];
+            reply::described_columns(out, voice, columns.into_iter());
             let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
             let rows = messages.iter().filter(|message| is_shown(message, only_errors));
             for message in rows.skip(place(skip)).take(place(most)) {
@@ -271,11 +270,7 @@ fn variable(words: &mut Words<'_>) -> Option<Wanted> {
         let Some(Token::Word(own)) = words.next() else { return None };
         word = own;
     }
-    let is_set = match words.peek() {
-        Some(Token::Symbol(b':')) => true,
-        _ => false,
-    };
-    if is_set {
+    if words.peek() == Some(Token::Symbol(b':')) {
         return None;
     }
     Some(match name(word)?.as_str() {
@@ -304,8 +299,15 @@ pub fn substituted(text: &[u8], known: &Known) -> Option<Vec<u8>> {
             Wanted::InsertId => None,
         }
     };
-    let places: Vec<(Range<usize>, String)> =
-        places(text).into_iter().filter_map(|(wanted, place)| Some((place, literal(wanted)?))).collect();
+    let is_set = matches!(Words::usual(text).next(), Some(Token::Word(word)) if is(word, b"set"));
+    let places: Vec<(Range<usize>, String)> = places(text)
+        .into_iter()
+        // Why: what it is compared with are the server's own numbers.
+        .filter(|(wanted, place)| {
+            *wanted != Wanted::ConnectionId || is_set || is_kill || !is_compared(text, place)
+        })
+        .filter_map(|(wanted, place)| Some((place, literal(wanted)?)))
+        .collect();
     if places.is_empty() || is_assignment(text, &places) {
         return None;
     }
@@ -331,6 +333,17 @@ pub fn substituted(text: &[u8], known: &Known) -> Option<Vec<u8>> {
     name_up_to(&mut out, &mut at, text.len());
     out.extend_from_slice(&text[at..]);
     Some(out)
+}
+
+/// Is what stands at this place compared with something?
+fn is_compared(text: &[u8], place: &Range<usize>) -> bool {
+    const TESTS: [&[u8]; 6] = [b"in", b"not", b"is", b"between", b"like", b"div"];
+    let is_sign = |byte: &u8| matches!(byte, b'=' | b'<' | b'>' | b'!');
+    let before = text[..place.start].trim_ascii_end();
+    let next = Words::usual(&text[place.end..]).next();
+    before.last().is_some_and(is_sign)
+        || matches!(next, Some(Token::Symbol(b'=' | b'<' | b'>' | b'!')))
+        || matches!(next, Some(Token::Word(word)) if is_any(word, &TESTS))
 }
 
 /// Is one of the places given a value? `SET @@pseudo_thread_id = 5`.
@@ -550,6 +563,7 @@ mod tests {
             ("select 1; select connection_id()", "select 1; select CAST(57 AS UNSIGNED)"),
             ("kill query connection_id()", "kill query 57"),
             ("set @a = row_count()", "set @a = CAST(-1|0 AS SIGNED)"),
+            ("set @a = connection_id()", "set @a = CAST(57 AS UNSIGNED)"),
             (
                 "select (select row_count() from t), 'row_count()'",
                 "select (select CAST(-1|0 AS SIGNED) from t) AS `(select row_count() from t)`, 'row_count()'",
@@ -557,7 +571,14 @@ mod tests {
         ] {
             assert_eq!(written(text).as_deref(), Some(expected), "{text}");
         }
-        for text in ["select last_insert_id()", "select 1", "set @@pseudo_thread_id = 5"] {
+        for text in [
+            "select last_insert_id()",
+            "select 1",
+            "set @@pseudo_thread_id = 5",
+            "select is_used_lock('a') = connection_id()",
+            "select * from information_schema.processlist where id = connection_id()",
+            "select * from t where connection_id() in (a, b)",
+        ] {
             assert_eq!(written(text), None, "{text}");
         }
         assert_eq!(substituted(b"select row_count()", &Known::default()), None);

@@ -64,3 +64,41 @@ fn string(charset: &str, collation: &str, hex: &str) -> Result<String, ()> {
     }
     Ok(literal)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_its_literal() {
+        let of = |told: &str| of(told.as_bytes());
+        for (told, literal) in [
+            ("INT:binary:binary:35", "5"),
+            ("INTEGER:binary:binary:2D33", "-3"),
+            ("INT UNSIGNED:binary:binary:3138", "CAST(18 AS UNSIGNED)"),
+            ("UNSIGNED INTEGER:binary:binary:35", "CAST(5 AS UNSIGNED)"),
+            ("DECIMAL:binary:binary:312E3530", "1.50"),
+            ("DECIMAL:binary:binary:37", "CAST(7 AS DECIMAL(65,0))"),
+            ("DOUBLE:binary:binary:31", "1e0"),
+            ("DOUBLE:binary:binary:312E3565333030", "1.5e300"),
+            ("VARCHAR:utf8mb4:utf8mb4_bin:616263", "_utf8mb4 X'616263' COLLATE utf8mb4_bin"),
+            ("STRING:latin1:latin1_bin:E9", "_latin1 X'E9' COLLATE latin1_bin"),
+            ("BLOB:binary:binary:00FF", "_binary X'00FF'"),
+            ("VARCHAR:utf8mb4:utf8mb4_bin:", "_utf8mb4 X'' COLLATE utf8mb4_bin"),
+        ] {
+            assert_eq!(of(told), Ok(Some(literal.to_owned())), "{told}");
+        }
+        assert_eq!(of("VARCHAR:binary:binary"), Ok(None), "NULL");
+        assert_eq!(of("-:binary:binary"), Ok(None), "not set");
+        for odd in [
+            "",
+            "INT",
+            "INT:binary:binary:3B",
+            "INT:binary:binary:",
+            "GEOMETRY:binary:binary:00",
+            "VARCHAR:a b:c:61",
+        ] {
+            assert!(of(odd).is_err(), "{odd}");
+        }
+    }
+}

@@ -160,3 +160,68 @@ pub fn finding(message: &[u8]) -> Option<Finding> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mysql::reply::{row, Voice};
+
+    fn text_of(question: &Question) -> String {
+        let mut out = Vec::new();
+        write(&mut out, question);
+        assert_eq!(out[frame::HEADER], command::QUERY);
+        String::from_utf8(out[frame::HEADER + 1..].to_vec()).expect("text")
+    }
+
+    #[test]
+    fn a_question_is_one_statement_with_a_limit_of_its_own() {
+        let question = Question {
+            traces: Traces::LOCKS.with(Traces::ROUTINE).with(Traces::INSERT_ID),
+            values: vec!["@a`b".into(), "collation_connection".into(), "max_statement_time".into()],
+            lock_names: vec!["held".into()],
+            all_values: true,
+            ..Question::default()
+        };
+        let text = text_of(&question);
+        assert!(text.contains("WHERE (0 OR IS_USED_LOCK('held')=CONNECTION_ID())"), "{text}");
+        assert!(text.contains("HEX(CAST(@`a``b` AS BINARY))"), "{text}");
+        assert!(text.contains("CAST(@@collation_connection AS BINARY)"), "{text}");
+        assert!(text.contains("WHERE VARIABLE_NAME IN('max_statement_time')"), "{text}");
+        assert!(text.ends_with(" LIMIT 18446744073709551615") && !text.contains(';'), "{text}");
+        let unknown = Question { lock_names: vec!["".into()], ..question };
+        assert!(text_of(&unknown).contains("IF(1,0,"), "a lock whose name is not known is not released");
+        assert!(text_of(&Question::default()).starts_with("SELECT "));
+    }
+
+    #[test]
+    fn rows_are_findings() {
+        let read = |values: &[Option<&str>]| {
+            let mut out = Vec::new();
+            row(&mut out, &mut Voice::default(), values);
+            finding(&out)
+        };
+        let setting =
+            |name: &str, value: Option<&str>| Some(Finding::Setting(name.into(), value.map(str::to_owned)));
+        assert_eq!(read(&[Some("locks"), None, None]), Some(Finding::Trace(Traces::LOCKS)));
+        assert_eq!(read(&[Some("released"), None, None]), Some(Finding::Released));
+        assert_eq!(read(&[Some("insert id"), None, None]), Some(Finding::Trace(Traces::INSERT_ID)));
+        assert_eq!(read(&[Some("variables"), None, None]), Some(Finding::Trace(Traces::VARIABLES)));
+        assert_eq!(read(&[Some("name"), Some("A"), None]), Some(Finding::Name("@a".into())));
+        assert_eq!(read(&[Some("name"), Some("\u{e4}"), None]), Some(Finding::Trace(Traces::VARIABLES)));
+        assert_eq!(read(&[Some("set"), Some("a"), Some("b")]), setting("a", Some("b")));
+        assert_eq!(
+            read(&[Some("variable"), Some("@a"), Some("INT:binary:binary:35")]),
+            setting("@a", Some("5"))
+        );
+        assert_eq!(read(&[Some("variable"), Some("@a"), Some("-:binary:binary")]), setting("@a", None));
+        let made = read(&[Some("made"), Some("com_create_temporary_table"), Some("3")]);
+        assert_eq!(made, Some(Finding::Made(Traces::TEMPORARY, 3)));
+        assert_eq!(
+            read(&[Some("made"), Some("com_prepare_sql"), Some("1")]),
+            Some(Finding::Made(Traces::PREPARED, 1))
+        );
+        assert_eq!(read(&[Some("other"), None, None]), None);
+        assert_eq!(read(&[Some("set")]), None);
+        assert_eq!(finding(b""), None);
+    }
+}

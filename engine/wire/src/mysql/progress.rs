@@ -353,6 +353,11 @@ fn outcome_of_body(body: &[u8]) -> Result<Outcome<'_>, Fault> {
     Ok(Outcome { affected, insert_id, status: flags, warnings, info, changed })
 }
 
+/// Is it an end of rows of the old kind, which has no place for what changed in the session?
+pub fn is_silent_end(message: &[u8]) -> bool {
+    message.len() == frame::HEADER + 5 && message[frame::HEADER] == answer::EOF
+}
+
 /// One thing that changed in a session, as the server tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change<'a> {
