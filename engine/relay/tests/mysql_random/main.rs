@@ -305,6 +305,8 @@ impl Run {
         actor.statements.iter_mut().for_each(|statement| statement.cursor = None);
         if is_lost || is_missed || is_killed {
             (actor.table, actor.lock) = (None, None);
+            // No server tells of it: what was set in the transaction that was lost is lost, too.
+            actor.values[2].1 = None;
             if is_lost || is_killed {
                 actor.in_transaction = false;
             }
