@@ -101,6 +101,13 @@ pub fn kill_connection(number: u32) -> Vec<u8> {
     command(0x0c, &number.to_le_bytes())
 }
 
+/// Become another user.
+pub fn change_user(user: &str, database: &str) -> Vec<u8> {
+    let (user, database) = (user.to_owned(), database.to_owned());
+    let whole = Response { user, database, collation: 45, capabilities: 0 }.change();
+    command(whole[0], &whole[1..])
+}
+
 impl Frontend {
     pub fn new(user: &str, database: &str, capabilities: u64) -> Self {
         let (user, database) = (user.to_owned(), database.to_owned());
