@@ -18,7 +18,7 @@ fn what_the_server_tells_by_itself_has_no_effects() {
         "replace into `shop`.`t` (a) values (1)",
         "SELECT @@version, @@session.sql_mode, @@global.max_connections, @a, @`b`",
         "SET autocommit=0",
-        "SET SESSION wait_timeout = 100, sql_mode = CONCAT(@@sql_mode, ',ANSI'), @@time_zone='+00:00'",
+        "SET SESSION wait_timeout = 100, sql_mode = CONCAT(@@sql_mode, ',ANSI'), @@session.time_zone='+00:00'",
         "SET GLOBAL max_connections = 5, @@global.timestamp = 5",
         "SET PERSIST max_connections = 5",
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
