@@ -78,6 +78,11 @@ class MariaDB:
         """The certificate of who signed the server's."""
         return self.folder / "tls" / "authority.pem"
 
+    @property
+    def certificate(self) -> Path:
+        """What the server shows; its key lies beside it."""
+        return self.folder / "tls" / "server.crt"
+
     def create(self) -> MariaDB:
         """A copy of the installed template; leaves it running."""
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ Called by `routes`, and by `__main__` for what took part.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,10 +65,10 @@ def _stand_in(names: list[str], postgres: Postgres, admin: psycopg.Connection) -
 
 @contextlib.contextmanager
 def _mariadb(suite: Suite, source: Path) -> Iterator[MariaDB]:
-    named = {"ca": "ssl-ca", "certificate": "ssl-cert", "key": "ssl-key"}
-    shown = {named[name]: source / place for name, place in suite.tls.items()}
-    mariadb = create_mariadb(**suite.settings, **shown)
+    mariadb = create_mariadb(**suite.settings)
     try:
+        if suite.trusts:
+            shutil.copy(mariadb.authority, source / suite.trusts)
         yield mariadb
     finally:
         remove_mariadb(mariadb)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fix_maitred import Maitred
+from fix_mariadb import MariaDB
 from fix_postgres import Postgres, _identity, temporary_folder
 from fix_processes import eventually, free_port, start_bound
 from suites.databases import database
@@ -64,7 +65,7 @@ def opened(route: Route, suite: Suite, source: Path, log: Path) -> Iterator[int]
             assert isinstance(behind, Postgres)
             way = _pgbouncer(route, behind, log)
         elif route.proxy == "maitred":
-            way = _maitred(route, suite, source, behind.port, log)
+            way = _maitred(route, suite, behind, log)
         else:
             way = contextlib.nullcontext(behind.port)
         with way as port:
@@ -72,22 +73,24 @@ def opened(route: Route, suite: Suite, source: Path, log: Path) -> Iterator[int]
 
 
 @contextlib.contextmanager
-def _maitred(route: Route, suite: Suite, source: Path, behind: int, log: Path) -> Iterator[int]:
-    speaks_mysql = suite.database == "mariadb"
+def _maitred(
+    route: Route, suite: Suite, behind: Postgres | MariaDB, log: Path
+) -> Iterator[int]:
     pool = {"mode": "transaction", "size": route.servers, "queue_timeout": f"{QUEUE_TIMEOUT_S}s"}
     config: dict[str, Any] = {"pool": pool, "auth": {"method": "trust"}}
-    if speaks_mysql:
-        config["databases"] = {"*": {"url": f"mysql://127.0.0.1:{behind}"}}
+    if isinstance(behind, MariaDB):
+        config["databases"] = {"*": {"url": f"mysql://127.0.0.1:{behind.port}"}}
         config["auth"]["mysql_method"] = "mysql_native_password"
         config["users"] = {name: {"password": word} for name, word in suite.users.items()}
-        shown = {name: source / suite.tls[name] for name in ("certificate", "key") if suite.tls}
-        config["tls"] = {"client": {"mode": "allow", **shown}} if shown else {}
+        if suite.trusts:
+            shown = {"certificate": behind.certificate, "key": behind.certificate.with_suffix(".key")}
+            config["tls"] = {"client": {"mode": "allow", **shown}}
     else:
-        config["databases"] = {"*": {"url": f"postgres://127.0.0.1:{behind}"}}
+        config["databases"] = {"*": {"url": f"postgres://127.0.0.1:{behind.port}"}}
     one = Maitred(config, backend="auto")
     try:
         one.start()
-        yield one.mysql_port if speaks_mysql else one.port
+        yield one.mysql_port if isinstance(behind, MariaDB) else one.port
         one.stop()
     finally:
         shutil.copy(one.log, log)

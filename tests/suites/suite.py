@@ -33,8 +33,8 @@ class Suite:
     users: dict[str, str] = field(default_factory=dict)
     # MariaDB only: its settings by their names on the command line.
     settings: dict[str, str] = field(default_factory=dict)
-    # MariaDB only: ca, certificate and key, in the source, that it and maitred show.
-    tls: dict[str, str] = field(default_factory=dict)
+    # MariaDB only: where the source keeps the certificate of whom it trusts; replaced by ours.
+    trusts: str = ""
     # Files that the suite reads its settings from, by their place in the source.
     files: dict[str, str] = field(default_factory=dict)
     # Extensions that must exist but may be empty.

@@ -6,9 +6,9 @@
 use std::collections::HashMap;
 
 use maitred_wire::dialect::{Compression, Voice};
-use maitred_wire::{Complaint, CopyDirection};
+use maitred_wire::{Complaint, CopyDirection, Transaction};
 
-use crate::client::Client;
+use crate::client::{Client, State};
 use crate::ids::ClientId;
 use crate::leftovers::Left;
 use crate::server::Server;
@@ -37,7 +37,8 @@ pub struct Agreed {
     pub types: HashMap<u32, Box<[u8]>>,
 }
 
-/// Spec: MySQL "Status Flags": the session commits each statement by itself.
+/// Spec: MySQL "Status Flags": a transaction is open; the session commits each statement by itself.
+const IN_TRANSACTION: u16 = 1;
 const AUTOCOMMIT: u16 = 2;
 
 /// Spec: MySQL "Capabilities Flags".
@@ -101,6 +102,12 @@ impl Server {
 impl Relay {
     /// How we speak to a client now.
     pub(crate) fn voice(&self, id: ClientId) -> Voice {
-        self.clients.get(id).map(Client::voice).unwrap_or_default()
+        let Some(client) = self.clients.get(id) else { return Voice::default() };
+        let mut voice = client.voice();
+        if let State::Leased(server) = client.state {
+            let is_open = self.servers[server].transaction != Transaction::None;
+            voice.status |= if is_open { IN_TRANSACTION } else { 0 };
+        }
+        voice
     }
 }

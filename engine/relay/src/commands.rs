@@ -3,8 +3,6 @@
 //! Takes no lease and gives none back; prepared statements are `numbered`'s. Called by `client` and `forward`; for what
 //! a server answers, by `server`.
 
-use std::sync::Arc;
-
 use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Reply, Target};
 
 use crate::aftermath::Aftermath;
@@ -18,6 +16,7 @@ const MORE_RESULTS: u16 = 1 << 3;
 const STATE_CHANGED: u16 = 1 << 14;
 const CURSOR_EXISTS: u16 = 1 << 6;
 const LAST_ROW_SENT: u16 = 1 << 7;
+const SESSION_STATE_CHANGED: u16 = 1 << 14;
 
 impl Relay {
     /// Send a command to the client's server and note what that makes it owe.
@@ -33,7 +32,9 @@ impl Relay {
             if server.owed.is_empty() && server.held.is_empty() {
                 return Ok(Step::Used(self.drop_message(id, message, here)));
             }
-            server.reading.follow(here);
+            if server.is_taking_file() {
+                server.reading.follow(here);
+            }
             if message.intent == Intent::CopyDone {
                 server.copy = None;
             }
@@ -308,7 +309,14 @@ impl Relay {
     pub(crate) fn renew(&mut self, id: ClientId) {
         let client = &mut self.clients[id];
         client.statements = None;
-        client.settings = Arc::clone(&client.own_settings);
+        let mut own = (*client.own_settings).clone();
+        for name in client.dialect.lasting_settings() {
+            let _ = match client.settings.value(name) {
+                Some(value) => own.set(name, value),
+                None => own.remove(name),
+            };
+        }
+        client.settings = self.settings.intern(own);
         client.lost = None;
         if let Some(agreed) = &mut client.agreed {
             agreed.types.clear();
@@ -427,10 +435,11 @@ impl Relay {
                 return Ok(false);
             }
         }
-        if outcome.changed.is_empty() {
+        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+        // Why the flag too: the end of rows has it without saying what changed.
+        if outcome.changed.is_empty() && (is_told || outcome.status & SESSION_STATE_CHANGED == 0) {
             return Ok(true);
         }
-        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
         self.say(client, |out| dialect.say_outcome(out, here, &outcome, is_told));
         Ok(false)
     }

@@ -35,8 +35,13 @@ impl Relay {
         self.now = now;
         self.shared.set_paused(database, false);
         for at in self.pools_of(database) {
-            while self.pools[at.0 as usize].waiting > 0 {
-                let Some(id) = self.pools[at.0 as usize].idle.pop() else { break };
+            // Why each once: one that suits nobody who waits is idle again.
+            for _ in 0..self.pools[at.0 as usize].idle.len() {
+                let pool = &mut self.pools[at.0 as usize];
+                if pool.waiting == 0 || pool.idle.is_empty() {
+                    break;
+                }
+                let id = pool.idle.remove(0);
                 self.give(id);
             }
             self.publish_share(at);

@@ -187,6 +187,13 @@ impl Routes {
         Some(route)
     }
 
+    /// What `database` is called at its endpoint, where the configuration does not say it; `*` is only asked for by
+    /// clients that named none.
+    fn remote_name(&self, entry: &Database, database: &str) -> String {
+        let neutral = self.dialect_of(entry).neutral_database().filter(|_| database == "*");
+        neutral.unwrap_or(database).to_owned()
+    }
+
     /// The pool for `user` on `database`, which must exist.
     pub fn route(&self, database: &str, user: &str) -> Option<Route> {
         let entry = self.database(database)?;
@@ -209,7 +216,7 @@ impl Routes {
             },
             settings,
             endpoint,
-            remote_database: entry.remote_name.clone().unwrap_or_else(|| database.to_owned()),
+            remote_database: entry.remote_name.clone().unwrap_or_else(|| self.remote_name(entry, database)),
             password,
             parameters: entry.parameters.clone(),
             functions: self.functions[self.place(database)?].clone(),
@@ -320,6 +327,15 @@ mod tests {
         assert_eq!(home(&[("shop", my), ("till", my), ("*", my)], "bob").as_deref(), Some("*"));
         assert_eq!(home(&[("shop", my), ("till", my)], "bob"), None);
         assert_eq!(home(&[("shop", pg), ("*", pg)], "bob"), None);
+    }
+
+    #[test]
+    fn a_client_of_any_database_that_named_none_works_in_one_that_everybody_has() {
+        let (pg, my) = (Dialect::Postgres, Dialect::Mysql);
+        let remote = |dialect, name: &str| routes(&[("*", dialect)]).route(name, "ann").unwrap().remote_database;
+        assert_eq!(remote(my, "*"), "information_schema");
+        assert_eq!(remote(my, "shop"), "shop");
+        assert_eq!(remote(pg, "*"), "*");
     }
 
     #[test]

@@ -693,6 +693,9 @@ impl Run {
 fn every_command_is_answered_once_and_by_its_own_answer() {
     let (mut answered, mut failed) = (0, 0);
     for seed in Random::seeds(150) {
+        if std::env::var("MAITRED_TRACE").is_ok() {
+            eprintln!("seed {seed}");
+        }
         let (a, f) = Run::new(seed).go();
         answered += a;
         failed += f;

@@ -381,6 +381,17 @@ impl Dialect {
         }
     }
 
+    /// Where a session works whose client has named no database and is to have none; None: it must name one.
+    ///
+    /// Why not nowhere: a MySQL session that has chosen a schema cannot choose none again, so its server could never
+    /// be lent to such a client afterwards. Everybody may read this one, nobody can write to it.
+    pub fn neutral_database(self) -> Option<&'static str> {
+        match self {
+            Dialect::Postgres => None,
+            Dialect::Mysql => Some("information_schema"),
+        }
+    }
+
     /// The setting that says in which encoding a client is spoken to.
     pub fn encoding_setting(self) -> &'static str {
         match self {

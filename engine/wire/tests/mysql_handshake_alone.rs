@@ -7,7 +7,7 @@ use maitred_wire::mysql::handshake_out::{HandshakeOut, SETUP};
 use maitred_wire::mysql::spec::capability;
 use maitred_wire::mysql::startup::{self, Response};
 use maitred_wire::mysql::{errors, frame, greeting};
-use maitred_wire::{CancelKey, Code, Complaint};
+use maitred_wire::{CancelKey, Code, Complaint, Dialect};
 
 const MOCK: [u8; 32] = [9; 32];
 const CAPABILITIES: u64 = capability::PROTOCOL_41
@@ -224,6 +224,12 @@ fn another_user_proves_itself_with_the_nonce_of_the_login() {
     machine.demand(Method::MysqlNative, Some(&plain("secret")), &MOCK, None);
     assert_eq!((machine.next(), machine.next_sequence()), (ClientStep::LoggedIn, 1));
     assert_eq!(taken(&mut machine), b"");
+
+    // As `relay` begins it, with the whole message.
+    let greeting = Greeting { nonce: Some(nonce), ..greeting(Method::MysqlNative) };
+    let mut machine = Dialect::Mysql.changed_user(greeting, &packet(0, &right), CAPABILITIES);
+    let ClientStep::Startup(startup) = machine.next() else { panic!("no startup") };
+    assert_eq!(startup.user, "new");
 
     // Where nobody has kept the nonce it is asked anew, and so it is for another plugin.
     for (payload, kept) in [(&right, None), (&change(b"", "caching_sha2_password"), Some(nonce))] {

@@ -141,6 +141,22 @@ def test_ed25519_from_the_databases_own_hash(
 
 @pytest.mark.flavour("mariadb")
 @pytest.mark.parametrize("method", METHODS)
+def test_another_user_proves_itself(make_front: Callable[..., Front], method: str) -> None:
+    front = asking(make_front, method)
+    plugin = METHODS[method]
+    client = front.wire()
+    client.change_user("other", "shop", plugin=plugin)
+    assert client.value("select 1") == "1"
+    with pytest.raises(MysqlError) as caught:
+        client.change_user("app", "shop", "wrong", plugin=plugin)
+    assert caught.value.answer.number == 1045
+    assert "'app'@" in caught.value.answer.text
+    with pytest.raises(MysqlError):
+        front.wire().change_user("silent", "shop", plugin=plugin)
+
+
+@pytest.mark.flavour("mariadb")
+@pytest.mark.parametrize("method", METHODS)
 def test_drivers_log_in(make_front: Callable[..., Front], method: str) -> None:
     front = asking(make_front, method)
     with front.connect() as client, client.cursor() as cursor:

@@ -27,7 +27,12 @@ SETUP = [
     "create function shop.f_lock() returns int no sql return get_lock('held', 0)",
 ]
 _TEMPORARY = ("drop temporary table held", "select count(*) from held", "0")
-_LOCK = ("do release_lock('held')", "select is_used_lock('held') = connection_id()", "1")
+# Why so: connection ids that clients see are not those that is_used_lock() tells of.
+_LOCK = (
+    "do release_lock('held')",
+    "select if(release_lock('held') = 1, get_lock('held', 0), 0)",
+    "1",
+)
 
 
 @dataclass(frozen=True)

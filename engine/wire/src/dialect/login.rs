@@ -20,7 +20,7 @@ impl Dialect {
 
     /// Start a login in the place of the one before, with a whole message that asks for it.
     pub fn changed_user(self, greeting: Greeting, message: &[u8], capabilities: u64) -> ClientHandshake {
-        let payload = message.get(mysql::frame::HEADER + 1..).unwrap_or_default();
+        let payload = message.get(mysql::frame::HEADER..).unwrap_or_default();
         let machine = mysql::handshake_in::HandshakeIn::for_change_user(greeting, payload, 1, capabilities);
         ClientHandshake::Mysql(Box::new(machine))
     }

@@ -201,6 +201,9 @@ fn one<'a>(judge: &mut Judge<'a>, word: &'a [u8], scope: Scope, names: &mut Vec<
     if scope == Scope::Unsaid && OF_TRANSACTIONS.contains(&&*whole) {
         // Spec: MySQL, "SET TRANSACTION": without a scope, it is for the next one.
         judge.found.begins.add(Traces::NEXT_TRANSACTION);
+    } else if scope == Scope::Unsaid && is_tracked(&whole) {
+        // Measured: MariaDB 10.11's tracker tells of `SET @@session.a` and of `SET a`, but not of `SET @@a`.
+        ask(judge, &whole);
     }
     touch(judge, &whole, is_default);
     names.push(whole);

@@ -108,6 +108,9 @@ pub fn next(
     }
     let message = |progress| Ok(Some(ServerMessage { progress, total, is_last: false }));
     let last = |progress| Ok(Some(ServerMessage { progress, total, is_last: true }));
+    if head.sequence != reading.sequence.wrapping_add(1) && reading.is_within() {
+        return Err(Fault("a packet out of order"));
+    }
     if reading.is_continued {
         return message(Progress::Data);
     }
@@ -115,6 +118,10 @@ pub fn next(
         return if asked == Reply::Line { last(Progress::Data) } else { Err(Fault("an empty packet")) };
     }
     let Some(&first) = input.get(frame::HEADER) else { return Ok(None) };
+    // Spec: an answer counts on from its command; errors that answer nothing begin anew.
+    if head.sequence == 0 && !reading.is_within() && first != answer::ERR {
+        return Err(Fault("a packet that answers nothing"));
+    }
     // Why whole: what follows depends on what stands in it.
     let whole = || input.get(frame::HEADER..total);
     let phase = match (reading.phase, asked) {

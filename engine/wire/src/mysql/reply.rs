@@ -210,11 +210,20 @@ pub fn outcome(out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, is_told
     }
     let has_changed = if changed.is_empty() { 0 } else { status::SESSION_STATE_CHANGED };
     let first = message[frame::HEADER];
+    let flags = outcome.status & !status::SESSION_STATE_CHANGED | has_changed;
+    if first == answer::EOF && message.len() == frame::HEADER + 5 {
+        frame::packet(out, message[3], |out| {
+            out.push(first);
+            out.extend_from_slice(&outcome.warnings.to_le_bytes());
+            out.extend_from_slice(&flags.to_le_bytes());
+        });
+        return;
+    }
     frame::packet(out, message[3], |out| {
         out.push(first);
         frame::put_number(out, outcome.affected.unwrap_or_default());
         frame::put_number(out, outcome.insert_id);
-        out.extend_from_slice(&(outcome.status & !status::SESSION_STATE_CHANGED | has_changed).to_le_bytes());
+        out.extend_from_slice(&flags.to_le_bytes());
         out.extend_from_slice(&outcome.warnings.to_le_bytes());
         // Measured: servers say the length to clients that are not told, too (MariaDB 10.11, MySQL 9.7).
         if !outcome.info.is_empty() || !changed.is_empty() {

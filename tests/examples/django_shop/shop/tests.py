@@ -16,7 +16,10 @@ from shop.models import Order, Product, SoldOut, place_order
 # The same in the words of each kind of database; `{}` is a thread's number.
 WORDS = {
     "postgresql": {
-        "set": ["set statement_timeout = '{}min'", "select set_config('shop.customer', '{}', false)"],
+        "set": [
+            "set statement_timeout = '{}min'",
+            "select set_config('shop.customer', '{}', false)",
+        ],
         "ask": "select current_setting('statement_timeout'), current_setting('shop.customer'),"
         " current_setting('TimeZone')",
         "seen": ("{}min", "{}", "UTC"),

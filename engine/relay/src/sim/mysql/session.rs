@@ -153,7 +153,7 @@ impl Session {
 
     /// Says what no server says.
     pub fn babble(&mut self) {
-        self.out.extend_from_slice(b"\x03\0\0\x63\x80ab");
+        self.out.extend_from_slice(b"\x03\0\0\0\x01ab");
     }
 
     /// Bytes from the relay.
@@ -268,6 +268,9 @@ impl Session {
     fn command(&mut self, now: u64, payload: &[u8]) {
         let (kind, mut body) = (payload[0], &payload[1..]);
         self.heard.push(kind);
+        if std::env::var("MAITRED_TRACE").is_ok() {
+            eprintln!("{now}   session {} hears {kind:x} {}", self.number, String::from_utf8_lossy(body));
+        }
         let is_hit = std::mem::take(&mut self.is_kill_pending) && matches!(kind, 0x03 | 0x16 | 0x17 | 0x1c);
         if is_hit {
             self.fail(&Failure::interrupted());
