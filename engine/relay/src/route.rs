@@ -332,7 +332,8 @@ mod tests {
     #[test]
     fn a_client_of_any_database_that_named_none_works_in_one_that_everybody_has() {
         let (pg, my) = (Dialect::Postgres, Dialect::Mysql);
-        let remote = |dialect, name: &str| routes(&[("*", dialect)]).route(name, "ann").unwrap().remote_database;
+        let remote =
+            |dialect, name: &str| routes(&[("*", dialect)]).route(name, "ann").unwrap().remote_database;
         assert_eq!(remote(my, "*"), "information_schema");
         assert_eq!(remote(my, "shop"), "shop");
         assert_eq!(remote(pg, "*"), "*");
