@@ -195,6 +195,7 @@ fn values_that_the_tracker_does_not_tell_are_asked_for() {
         ("select last_insert_id(5)", "last_insert_id"),
         ("update t set id=last_insert_id(id+1)", "last_insert_id"),
         ("call p", "last_insert_id"),
+        ("set @@time_zone = '+00:00'", "time_zone"),
         ("set autocommit=1, session_track_schema=0, sql_mode=''", "autocommit,sql_mode"),
     ] {
         assert_eq!(asked(text), names, "{text}");
