@@ -73,9 +73,7 @@ def opened(route: Route, suite: Suite, source: Path, log: Path) -> Iterator[int]
 
 
 @contextlib.contextmanager
-def _maitred(
-    route: Route, suite: Suite, behind: Postgres | MariaDB, log: Path
-) -> Iterator[int]:
+def _maitred(route: Route, suite: Suite, behind: Postgres | MariaDB, log: Path) -> Iterator[int]:
     pool = {"mode": "transaction", "size": route.servers, "queue_timeout": f"{QUEUE_TIMEOUT_S}s"}
     config: dict[str, Any] = {"pool": pool, "auth": {"method": "trust"}}
     if isinstance(behind, MariaDB):
@@ -83,7 +81,10 @@ def _maitred(
         config["auth"]["mysql_method"] = "mysql_native_password"
         config["users"] = {name: {"password": word} for name, word in suite.users.items()}
         if suite.trusts:
-            shown = {"certificate": behind.certificate, "key": behind.certificate.with_suffix(".key")}
+            shown = {
+                "certificate": behind.certificate,
+                "key": behind.certificate.with_suffix(".key"),
+            }
             config["tls"] = {"client": {"mode": "allow", **shown}}
     else:
         config["databases"] = {"*": {"url": f"postgres://127.0.0.1:{behind.port}"}}
