@@ -543,17 +543,6 @@ a: insert into t (n) values (1)
 a: insert into t (id, n) values (500, 1)
 a: select last_insert_id()
 """
-_SEQUENCES = """
-a: create sequence s
-a*: select nextval(s)
-a: select lastval(s)
-b: select lastval(s)
-b*: select next value for s
-a: select previous value for s
-b: select lastval(s)
-a: select nextval(s), lastval(s)
-b: select previous value for s
-"""
 _REPLACED = """
 a*: create or replace temporary table r (n int)
 b: select * from r
@@ -624,12 +613,6 @@ def test_a_temporary_table_replaced(mysql_parity: MysqlParity) -> None:
 )
 def test_an_id_that_was_given_is_none_that_was_made(mysql_parity: MysqlParity) -> None:
     mysql_parity.check_script(_EXPLICIT)
-
-
-@pytest.mark.flavour("mariadb")
-@pytest.mark.servers(3)
-def test_what_a_sequence_gave_last(mysql_parity: MysqlParity) -> None:
-    mysql_parity.check_script(_SEQUENCES)
 
 
 @pytest.mark.flavour("mariadb")
