@@ -146,6 +146,17 @@ impl Relay {
         self.leave_if_draining(id);
     }
 
+    /// The server goes, and with it what its client believes to have: it is told at its next request.
+    pub(crate) fn lose_with_state(&mut self, id: ServerId, client: Option<ClientId>, cause: &str) {
+        if let Some(server) = self.servers.get_mut(id) {
+            server.farewell = Some(cause.to_owned());
+        }
+        self.lose_server(id, ServerEnd::NotCleaned);
+        let Some(client) = client.and_then(|client| self.clients.get_mut(client)) else { return };
+        let text = format!("the server connection was lost: {cause}");
+        client.lost.get_or_insert_with(|| Box::new(Complaint::error(Code::ServerLost, text)));
+    }
+
     /// A client that left the queue empty-handed: its request fails with `complaint`.
     pub(crate) fn fail_pending(&mut self, id: ClientId, complaint: Complaint) {
         if let Some(client) = self.clients.get_mut(id) {

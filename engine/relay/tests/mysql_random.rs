@@ -13,6 +13,7 @@ use maitred_relay::sim::mysql::frontend::{
     append, close, fetch, init_db, kill_connection, ping, prepare, query, reset_connection, rewind,
     run_appended, run_as,
 };
+use maitred_relay::sim::parts::trace;
 use maitred_relay::sim::setup::with_mysql;
 use maitred_relay::sim::{Pieces, Random, World};
 use maitred_relay::snapshot::PoolMode;
@@ -397,14 +398,9 @@ impl Run {
         actor.under_way.extend(units);
         actor.sent_at = self.world.now;
         let client = actor.client;
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!(
-                "{} {}c{client} asks {:?}",
-                self.world.now,
-                actor.mark,
-                String::from_utf8_lossy(&bytes)
-            );
-        }
+        trace(|| {
+            format!("{} {}c{client} asks {:?}", self.world.now, actor.mark, String::from_utf8_lossy(&bytes))
+        });
         self.world.send(client, &bytes);
     }
 
@@ -455,9 +451,7 @@ impl Run {
         }
         let mut answer = Vec::new();
         let mut errors = Vec::new();
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!("{now} {}told {}", actor.mark, maitred_relay::sim::frontend::brief(told));
-        }
+        trace(|| format!("{now} {}told {}", actor.mark, maitred_relay::sim::frontend::brief(told)));
         for reply in &told[..told.len() - 1] {
             match reply {
                 Reply::Setting(name, value) => {
@@ -586,9 +580,7 @@ impl Run {
         let at = self.random.below(self.actors.len() as u64) as usize;
         let client = self.actors[at].client;
         let what = self.random.below(14);
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!("{now} disturb {what} {client}");
-        }
+        trace(|| format!("{now} disturb {what} {client}"));
         match what {
             0..=2 if self.actors[at].is_mysql && self.actors[at].is_known => {
                 let number = self.world.frontend(client).number;
@@ -696,9 +688,7 @@ impl Run {
 fn every_command_is_answered_once_and_by_its_own_answer() {
     let (mut answered, mut failed) = (0, 0);
     for seed in Random::seeds(150) {
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!("seed {seed}");
-        }
+        trace(|| format!("seed {seed}"));
         let (a, f) = Run::new(seed).go();
         answered += a;
         failed += f;
