@@ -289,7 +289,8 @@ impl Session {
             "silent" => Outcome::Silent,
             "whichdb" => {
                 let schema = if detail.is_empty() { self.left.schema.clone() } else { detail.to_owned() };
-                Outcome::one_row(&names, vec![Some(schema)])
+                row[0] = Some(schema);
+                Outcome::one_row(&names, row)
             }
             "tmp" if !self.left.temporary.contains(&place) => {
                 Outcome::failed(1146, b"42S02", &format!("Table 'store.{place}' doesn't exist"))
