@@ -33,6 +33,8 @@ impl Relay {
             State::Leased(client) => self.clients.get(client).is_some_and(Client::is_mid_message),
             _ => reason == ServerEnd::ClientLeft,
         };
+        // In the middle of a file it would be part of that.
+        let is_cut = is_cut || server.dialect.takes_turns() && server.copy.is_some();
         let is_deaf = matches!(reason, ServerEnd::ClosedByPeer | ServerEnd::LoginFailed);
         // Why: behind half a message a goodbye would be its other half, and what the database then
         // read as a whole would be carried out.

@@ -391,10 +391,13 @@ impl Run {
                         || actor.may_be_killed;
                     assert!(is_explained, "{}closed with {last}", actor.mark);
                     self.actors[at] = self.arrive();
-                } else if actor.is_known && actor.under_way.is_empty() && !self.random.once_in(3) {
-                    if !actor.must_end && self.world.clients[client].replies.is_empty() {
-                        self.ask(at);
-                    }
+                } else if actor.is_known
+                    && actor.under_way.is_empty()
+                    && !self.random.once_in(3)
+                    && !actor.must_end
+                    && self.world.clients[client].replies.is_empty()
+                {
+                    self.ask(at);
                 }
             }
             if self.random.once_in(8) {

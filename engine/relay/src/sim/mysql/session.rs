@@ -328,7 +328,7 @@ impl Session {
     /// Carry out the statements of the command under way, as far as that goes now.
     pub(super) fn run(&mut self, now: u64) {
         while let Some(statement) = self.queue.front().cloned() {
-            match self.carry_out(now, &statement) {
+            match self.carry_out(&statement) {
                 Outcome::Sleep { us, then } => {
                     self.running = Some(Running::Sleep { until: now + us, then: *then });
                     return;

@@ -117,7 +117,7 @@ impl Session {
         }
     }
 
-    pub(super) fn carry_out(&mut self, now: u64, statement: &str) -> Outcome {
+    pub(super) fn carry_out(&mut self, statement: &str) -> Outcome {
         let (verb, rest) = statement.split_once(' ').unwrap_or((statement, ""));
         let (verb, rest) = (verb.to_ascii_uppercase(), rest.trim());
         let upper = rest.to_ascii_uppercase();
@@ -195,7 +195,7 @@ impl Session {
                 Outcome::done()
             }
             "EXECUTE" => match self.left.prepared.get(rest.trim_matches('`')).cloned() {
-                Some(text) => self.carry_out(now, &format!("SELECT '{text}'")),
+                Some(text) => self.carry_out(&format!("SELECT '{text}'")),
                 None => {
                     Outcome::failed(1243, b"HY000", "Unknown prepared statement handler given to EXECUTE")
                 }
