@@ -38,6 +38,7 @@ impl Relay {
         let is_deaf = matches!(reason, ServerEnd::ClosedByPeer | ServerEnd::LoginFailed);
         // Why: behind half a message a goodbye would be its other half, and what the database then
         // read as a whole would be carried out.
+        let is_cut = is_cut || server.is_taking_file();
         if !is_deaf && !is_cut && server.output.is_empty() {
             server.dialect.write_quit(&mut last_words);
         }
@@ -138,6 +139,7 @@ impl Relay {
         } else if units == 0
             && (server.transaction != Transaction::None
                 || server.has_irreplaceable(is_heard_elsewhere)
+                || server.may_have_set()
                 || server.held.iter().any(|(_, held)| *held == Held::Values))
         {
             self.clients[id].lost = Some(Box::new(complaint));

@@ -120,6 +120,11 @@ impl Server {
         self.suspected().any(|effects| names.iter().any(|name| effects.settings.asks(name)))
     }
 
+    /// May its client have set what nobody else knows yet?
+    pub(crate) fn may_have_set(&self) -> bool {
+        self.suspected().any(|effects| !effects.settings.is_empty())
+    }
+
     /// What is suspected and not known yet.
     fn suspected(&self) -> impl Iterator<Item = &Effects> {
         let trace = self.trace.as_deref();

@@ -2,7 +2,7 @@
 //!
 //! Never touches a socket. That the number is right, and that nothing is answered twice, the clients themselves see.
 
-use maitred_relay::sim::mysql::frontend::{append, ping, query, run, run_appended};
+use maitred_relay::sim::mysql::frontend::{append, ping, query, run, run_appended, run_as};
 use maitred_relay::sim::mysql::{can, session::Session};
 use maitred_relay::sim::setup::with_mysql;
 use maitred_relay::sim::World;
@@ -130,6 +130,23 @@ fn values_that_are_lost_fail_the_run_that_would_miss_them() {
     assert_eq!(world.ask_for(client, &rest, 2), "E:2013 Z:? C:ok Z:I");
     let all = [append(number, 0, b"all"), run_appended(number)].concat();
     assert_eq!(world.ask(client, &all), "T D:all C:rows Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_value_that_only_the_lost_server_knew_is_not_lost_in_silence() {
+    let mut world = World::new(with_mysql(1));
+    let client = world.login_mysql(0);
+    let number = world.prepare(client, "SELECT ? FROM rows_3_0");
+    assert_eq!(world.run_sql(client, "SET @x='old'"), "C:ok Z:I");
+    // Its cursor keeps the server, and so from being asked.
+    assert_eq!(world.ask(client, &run_as(number, &[Some("v")], true, true)), "T C:cursor Z:I");
+    assert_eq!(world.run_sql(client, "SET @x='new'"), "C:ok Z:I");
+    let line = world.mysql_lines()[0];
+    world.disturb_mysql(line, Session::end);
+    world.run_for(10_000);
+    assert_eq!(world.run_sql(client, "SELECT @x"), "E:2013 Z:?");
+    assert_eq!(world.run_sql(client, "SELECT @x"), "T D:old C:rows Z:I");
     world.everybody_leaves();
 }
 
