@@ -291,3 +291,16 @@ pub(crate) fn listening_lost() -> Complaint {
     Complaint::fatal(Code::Shutdown, "terminating connection: the server that listened for it was lost")
         .hint("connect and LISTEN again, then look for what may have been missed")
 }
+
+impl Server {
+    /// Would nothing of its client's be lost with it?
+    pub(crate) fn holds_nothing(&self) -> bool {
+        let is_free = self.transaction == Transaction::None && self.held.is_empty();
+        is_free && !self.has_irreplaceable(false) && !self.may_have_set()
+    }
+
+    /// May its client have set what nobody else knows yet?
+    pub(crate) fn may_have_set(&self) -> bool {
+        self.suspected().any(|effects| !effects.settings.is_empty())
+    }
+}

@@ -120,13 +120,8 @@ impl Server {
         self.suspected().any(|effects| names.iter().any(|name| effects.settings.asks(name)))
     }
 
-    /// May its client have set what nobody else knows yet?
-    pub(crate) fn may_have_set(&self) -> bool {
-        self.suspected().any(|effects| !effects.settings.is_empty())
-    }
-
     /// What is suspected and not known yet.
-    fn suspected(&self) -> impl Iterator<Item = &Effects> {
+    pub(crate) fn suspected(&self) -> impl Iterator<Item = &Effects> {
         let trace = self.trace.as_deref();
         let asked = trace.and_then(|trace| trace.asked.as_ref());
         trace.map(|trace| &trace.pending).into_iter().chain(asked.map(|asked| &asked.effects))
