@@ -103,7 +103,8 @@ impl Relay {
         }
         if is_session || is_cut {
             // A session's state is lost with its server; half a message cannot be taken back.
-            let last = (!is_cut && !server.is_taking_file()).then_some(Complaint { fatal: true, ..complaint });
+            let last =
+                (!is_cut && !server.is_taking_file()).then_some(Complaint { fatal: true, ..complaint });
             client.state = ClientState::Idle;
             self.end_client(id, ClientEnd::ServerLost, last);
             return;

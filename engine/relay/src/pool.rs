@@ -341,7 +341,9 @@ impl Relay {
             let own = Box::new(Complaint::error(Code::Cancelled, error.message.as_str()));
             if let Some(server) = self.servers.get_mut(id) {
                 // Why only then: with a transaction or the like, more is lost than one request.
-                if server.holds_nothing() {
+                let mode = self.pools[server.pool.0 as usize].mode();
+                let is_begun = mode == PoolMode::Session && server.preparing.is_some();
+                if !is_begun && server.holds_nothing() {
                     server.loss = Some(time_out.unwrap_or(own));
                 } else {
                     server.farewell = Some(error.message);
