@@ -131,7 +131,14 @@ class MysqlParity:
             expected = scenario(side)
         self.endpoint.clear()
         with self.proxied() as side:
-            seen = scenario(side)
+            try:
+                seen = scenario(side)
+            except AssertionError:
+                # Why printed: who hangs is told by who keeps what.
+                for what in ("PINS", "SERVERS", "CLIENTS") if self.maitred else ():
+                    print(what, self.maitred.console(f"SHOW {what}"))  # type: ignore[union-attr]
+                print(self.endpoint.rows("show full processlist"))
+                raise
         if isinstance(seen, list) and isinstance(expected, list):
             for told, due in zip(seen, expected, strict=True):
                 assert told == due, f"directly:\n  {due}\nthrough maitred:\n  {told}"
@@ -256,11 +263,7 @@ def mysql_pools(endpoint: MariaDB) -> dict[str, Any]:
     behind."""
     url = f"mysql://app:{PASSWORD}@127.0.0.1:{endpoint.port}/served"
     return basic_mysql(
-        endpoint.port,
-        # Why: a scenario asks for what a sequence gave it as a connection of one's own would.
-        **{
-            f"pool_of_{n}": {"url": url, "pool": {"size": n, "sequences": "session"}} for n in SIZES
-        },
+        endpoint.port, **{f"pool_of_{n}": {"url": url, "pool": {"size": n}} for n in SIZES}
     )
 
 

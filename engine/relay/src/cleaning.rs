@@ -37,6 +37,11 @@ impl Relay {
             return;
         }
         let dialect = server.dialect;
+        if server.is_taking_file() {
+            // Why: there are no words for "never mind", and an empty file would be loaded.
+            self.lose_server(id, ServerEnd::ClientLeft);
+            return;
+        }
         if server.copy == Some(maitred_wire::CopyDirection::In) && !server.copy_failed {
             dialect.write_copy_fail(&mut server.output, "the client left");
             server.copy_failed = true;

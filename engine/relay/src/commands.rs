@@ -140,6 +140,17 @@ impl Relay {
         Step::Used(here.len())
     }
 
+    /// Is all that a query says that one of our clients, by the number that we gave it, is to end? An answer will come.
+    fn kill_by_text(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> bool {
+        let dialect = self.clients[id].dialect;
+        if !Self::is_whole(message, here) {
+            return false;
+        }
+        let Some((number, is_end)) = dialect.killed_by(dialect.query_text(here)) else { return false };
+        let kill = self.wish_to_kill(id, number, is_end);
+        self.ask_to_kill(id, kill)
+    }
+
     /// Is a whole text there?
     fn is_whole(message: ClientMessage, here: &[u8]) -> bool {
         here.len() == message.total && !message.goes_on()
@@ -152,6 +163,9 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Result<Step, Fault> {
+        if self.kill_by_text(id, message, here) {
+            return Ok(Step::Used(self.drop_message(id, message, here)));
+        }
         let now = self.now;
         let dialect = self.clients[id].dialect;
         let text = dialect.query_text(here);
@@ -202,6 +216,9 @@ impl Relay {
         }
         self.clients[id].begin_answer();
         match message.intent {
+            Intent::Query if self.kill_by_text(id, message, here) => {
+                Some(Ok(Step::Used(self.drop_message(id, message, here))))
+            }
             Intent::Query => self.show_left(id, None, message, here).map(Ok),
             Intent::Ping | Intent::Relogin | Intent::Renew | Intent::Agree => {
                 Some(self.answer_command(id, message, here))

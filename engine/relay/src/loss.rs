@@ -33,6 +33,8 @@ impl Relay {
             State::Leased(client) => self.clients.get(client).is_some_and(Client::is_mid_message),
             _ => reason == ServerEnd::ClientLeft,
         };
+        // In the middle of a file it would be part of that.
+        let is_cut = is_cut || server.dialect.takes_turns() && server.copy.is_some();
         let is_deaf = matches!(reason, ServerEnd::ClosedByPeer | ServerEnd::LoginFailed);
         // Why: behind half a message a goodbye would be its other half, and what the database then
         // read as a whole would be carried out.
@@ -142,6 +144,17 @@ impl Relay {
         }
         self.ready.push_back(id);
         self.leave_if_draining(id);
+    }
+
+    /// The server goes, and with it what its client believes to have: it is told at its next request.
+    pub(crate) fn lose_with_state(&mut self, id: ServerId, client: Option<ClientId>, cause: &str) {
+        if let Some(server) = self.servers.get_mut(id) {
+            server.farewell = Some(cause.to_owned());
+        }
+        self.lose_server(id, ServerEnd::NotCleaned);
+        let Some(client) = client.and_then(|client| self.clients.get_mut(client)) else { return };
+        let text = format!("the server connection was lost: {cause}");
+        client.lost.get_or_insert_with(|| Box::new(Complaint::error(Code::ServerLost, text)));
     }
 
     /// A client that left the queue empty-handed: its request fails with `complaint`.

@@ -162,9 +162,12 @@ impl Relay {
         let now = self.now;
         let dialect = server.dialect;
         // Why: names in it stand for what they stood for when the client prepared it.
-        let (there, wanted) = (Arc::clone(&server.settings), statement.under.clone());
+        let (there, under) = (Arc::clone(&server.settings), statement.under.as_deref());
         let naming = dialect.naming_settings();
-        let wanted = wanted.filter(|wanted| wanted.meaning(naming) != there.meaning(naming));
+        let is_known = !server.may_ask_for(naming);
+        let wanted = under
+            .filter(|under| is_known && under.meaning(naming) != there.meaning(naming))
+            .map(|under| there.with_those_of(under, naming));
         if let Some(wanted) = &wanted {
             self.write_change(to, &there, wanted);
         }

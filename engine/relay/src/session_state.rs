@@ -74,6 +74,18 @@ impl Settings {
         fits
     }
 
+    /// These, with the values that `other` has for `names`.
+    pub fn with_those_of(&self, other: &Settings, names: &[&str]) -> Settings {
+        let mut settings = self.clone();
+        for name in names {
+            match other.value(name) {
+                Some(value) => settings.set(name, value),
+                None => settings.remove(name),
+            };
+        }
+        settings
+    }
+
     /// Forget a value; true if there was one.
     pub fn remove(&mut self, name: &str) -> bool {
         let place = self.place(name);

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use maitred_wire::effects::{Effects, Finding, Question, Things, Traces};
 use maitred_wire::{Code, Complaint, Dialect};
 
-use crate::action::ServerEnd;
 use crate::answers::{Answer, Unit};
 use crate::budget::Welcome;
 use crate::ids::{ClientId, ServerId, Time};
@@ -116,6 +115,18 @@ impl Server {
         (is_asked || is_sent) && !own.is_empty()
     }
 
+    /// May it have other values for some of `names` than are known?
+    pub(crate) fn may_ask_for(&self, names: &[&str]) -> bool {
+        self.suspected().any(|effects| names.iter().any(|name| effects.settings.asks(name)))
+    }
+
+    /// What is suspected and not known yet.
+    fn suspected(&self) -> impl Iterator<Item = &Effects> {
+        let trace = self.trace.as_deref();
+        let asked = trace.and_then(|trace| trace.asked.as_ref());
+        trace.map(|trace| &trace.pending).into_iter().chain(asked.map(|asked| &asked.effects))
+    }
+
     /// Does its client know `name` as reset by what it said last?
     pub(crate) fn is_resetting(&self, name: &str) -> bool {
         let Some(trace) = &self.trace else { return false };
@@ -147,12 +158,8 @@ impl Server {
 
     /// May its client have prepared or forgotten statements of SQL's that we do not know of yet?
     pub(crate) fn may_have_prepared(&self) -> bool {
-        self.trace.as_ref().is_some_and(|trace| {
-            let asked = trace.asked.as_ref().map(|asked| &asked.effects);
-            let mut suspected = asked.into_iter().chain([&trace.pending]);
-            suspected
-                .any(|effects| effects.begins.has(Traces::PREPARED) || effects.ends.has(Traces::PREPARED))
-        })
+        self.suspected()
+            .any(|effects| effects.begins.has(Traces::PREPARED) || effects.ends.has(Traces::PREPARED))
     }
 
     /// Has its client asked for the number of its process, in this lease?
@@ -571,17 +578,6 @@ impl Relay {
             }
         }
         self.count_pins(new);
-    }
-
-    /// The server goes, and with it what its client believes to have: it is told at its next request.
-    pub(crate) fn lose_with_state(&mut self, id: ServerId, client: Option<ClientId>, cause: &str) {
-        if let Some(server) = self.servers.get_mut(id) {
-            server.farewell = Some(cause.to_owned());
-        }
-        self.lose_server(id, ServerEnd::NotCleaned);
-        let Some(client) = client.and_then(|client| self.clients.get_mut(client)) else { return };
-        let text = format!("the server connection was lost: {cause}");
-        client.lost.get_or_insert_with(|| Box::new(Complaint::error(Code::ServerLost, text)));
     }
 
     /// A client leaves a server with traces: they are gone before anybody else gets it.

@@ -59,7 +59,7 @@ fn seeds() -> Vec<Vec<u8>> {
         // Packets of MySQL's logins: OK, full authentication, a switch, the key, an error.
         "\u{7}\0\0\u{2}\0\0\0\u{2}\0\0\0",
         "\u{2}\0\0\u{2}\u{1}\u{4}",
-        "\u{2c}\0\0\u{2}\u{7f}mysql_native_password\00123456789abcdefghij\0",
+        "\u{2c}\0\0\u{2}\u{7f}mysql_native_password\x000123456789abcdefghij\0",
         "\u{1}\0\0\u{3}\u{2}",
         "\u{7}\0\0\u{3}secret\0",
         "\u{11}app\0\u{4}abcdshop\0\u{2d}\0caching_sha2_password\0",

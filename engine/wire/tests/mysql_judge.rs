@@ -18,7 +18,7 @@ fn what_the_server_tells_by_itself_has_no_effects() {
         "replace into `shop`.`t` (a) values (1)",
         "SELECT @@version, @@session.sql_mode, @@global.max_connections, @a, @`b`",
         "SET autocommit=0",
-        "SET SESSION wait_timeout = 100, sql_mode = CONCAT(@@sql_mode, ',ANSI'), @@time_zone='+00:00'",
+        "SET SESSION wait_timeout = 100, sql_mode = CONCAT(@@sql_mode, ',ANSI'), @@session.time_zone='+00:00'",
         "SET GLOBAL max_connections = 5, @@global.timestamp = 5",
         "SET PERSIST max_connections = 5",
         "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED, READ ONLY",
@@ -195,6 +195,7 @@ fn values_that_the_tracker_does_not_tell_are_asked_for() {
         ("select last_insert_id(5)", "last_insert_id"),
         ("update t set id=last_insert_id(id+1)", "last_insert_id"),
         ("call p", "last_insert_id"),
+        ("set @@time_zone = '+00:00'", "time_zone"),
         ("set autocommit=1, session_track_schema=0, sql_mode=''", "autocommit,sql_mode"),
     ] {
         assert_eq!(asked(text), names, "{text}");

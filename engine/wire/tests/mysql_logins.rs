@@ -41,6 +41,7 @@ fn opened(payload: &[u8]) -> Result<String, Fault> {
 
 #[test]
 fn packets_mean_what_they_say() {
+    #[allow(clippy::type_complexity)]
     let folders: [(&str, usize, fn(&[u8]) -> Result<String, Fault>); 2] =
         [("mysql/greetings", 6, greeted), ("mysql/responses", 11, opened)];
     for (folder, least, meaning) in folders {

@@ -294,3 +294,21 @@ def test_pins_are_shown_with_statements_reasons(two: Front) -> None:
     (row,) = maitred.console("SHOW PINS")
     assert "temporary" in (row["reasons"] or "")
     assert "lock" in (row["reasons"] or "")
+
+
+@pytest.mark.flavour("mariadb")
+@pytest.mark.parametrize("scope", ["transaction", "session"])
+def test_what_a_sequence_gave_is_its_clients(make_front: Callable[..., Front], scope: str) -> None:
+    front = make_front({"pool": {"size": 2, "sequences": scope}})
+    owner, other = front.wire(), front.wire()
+    owner.run("create sequence numbers")
+    assert owner.value("select nextval(numbers)") == "1"
+    for _ in range(3):
+        assert other.value("select lastval(numbers)") is None
+        if scope == "session":
+            assert owner.value("select lastval(numbers)") == "1"
+    owner.run("begin")
+    assert owner.value("select nextval(numbers)") == "2"
+    assert owner.value("select lastval(numbers)") == "2"
+    owner.run("commit")
+    assert other.value("select lastval(numbers)") is None

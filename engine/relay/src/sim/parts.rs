@@ -3,6 +3,7 @@
 //! Only data, and the order of events. Used by `World`.
 
 use std::collections::HashMap;
+use std::sync::LazyLock;
 
 use maitred_wire::CancelKey;
 
@@ -13,6 +14,14 @@ use crate::sim::database::{Ran, Session};
 use crate::sim::frontend::Reply;
 use crate::sim::mysql;
 use crate::Relay;
+
+/// Say what happens, to whoever looks for the cause of a failure with MAITRED_TRACE set.
+pub fn trace(what: impl FnOnce() -> String) {
+    static IS_ON: LazyLock<bool> = LazyLock::new(|| std::env::var_os("MAITRED_TRACE").is_some());
+    if *IS_ON {
+        eprintln!("{}", what());
+    }
+}
 
 /// How bytes arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,6 +93,14 @@ impl Dialect {
         mysql::statement::write_rewind(out, number);
     }
 
+    /// The session that `text` wants killed, if that is all it says: its number, and whether the session itself is
+    /// to end, not only what it runs.
+    pub fn killed_by(self, text: &[u8]) -> Option<(u32, bool)> {
+        let killing = mysql::kill::target(text).filter(|killing| killing.is_alone)?;
+        let is_end = killing.kill == mysql::kill::Kill::Connection;
+        Some((u32::try_from(killing.number).ok()?, is_end))
+    }
+
     /// The session that a command wants killed, by its number.
     ///
     /// # Errors

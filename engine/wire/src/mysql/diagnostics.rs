@@ -70,7 +70,7 @@ fn push_item(sql: &mut String, item: &[u8], message: &Message, known: &Diagnosed
     let (said, _) = frame::string(rest).ok()?;
     if is(item, b"mysql_errno") {
         let number: u32 = std::str::from_utf8(code).ok()?.parse().ok()?;
-        sql.push_str(&number.to_string());
+        let _ = write!(sql, "CAST({number} AS UNSIGNED)");
     } else if is(item, b"message_text") {
         push_text(sql, std::str::from_utf8(said).ok()?);
     } else if is(item, b"returned_sqlstate") {
@@ -98,7 +98,7 @@ mod tests {
         let of =
             |text: &str| assigned(text.as_bytes(), &known).map(|sql| String::from_utf8(sql).expect("text"));
         let text = "GET DIAGNOSTICS CONDITION 1 @a = returned_sqlstate, @`b` = MYSQL_ERRNO;";
-        assert_eq!(of(text).as_deref(), Some("SET @`a`='23000',@`b`=1062"));
+        assert_eq!(of(text).as_deref(), Some("SET @`a`='23000',@`b`=CAST(1062 AS UNSIGNED)"));
         let counted = of("get current diagnostics @n = number, @r = row_count");
         assert_eq!(counted.as_deref(), Some("SET @`n`=1,@`r`=-1"));
         let said = of("get diagnostics condition 1 @t = message_text");

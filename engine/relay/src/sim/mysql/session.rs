@@ -13,6 +13,7 @@ use super::statements::Left;
 use super::tracker::Change;
 use super::variables::Variables;
 use crate::sim::database::{Door, Ran};
+use crate::sim::parts::trace;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -268,9 +269,7 @@ impl Session {
     fn command(&mut self, now: u64, payload: &[u8]) {
         let (kind, mut body) = (payload[0], &payload[1..]);
         self.heard.push(kind);
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!("{now}   session {} hears {kind:x} {}", self.number, String::from_utf8_lossy(body));
-        }
+        trace(|| format!("{now}   session {} hears {kind:x} {}", self.number, String::from_utf8_lossy(body)));
         let is_hit = std::mem::take(&mut self.is_kill_pending) && matches!(kind, 0x03 | 0x16 | 0x17 | 0x1c);
         if is_hit {
             self.fail(&Failure::interrupted());
@@ -329,7 +328,7 @@ impl Session {
     /// Carry out the statements of the command under way, as far as that goes now.
     pub(super) fn run(&mut self, now: u64) {
         while let Some(statement) = self.queue.front().cloned() {
-            match self.carry_out(now, &statement) {
+            match self.carry_out(&statement) {
                 Outcome::Sleep { us, then } => {
                     self.running = Some(Running::Sleep { until: now + us, then: *then });
                     return;

@@ -117,7 +117,7 @@ impl Session {
         }
     }
 
-    pub(super) fn carry_out(&mut self, now: u64, statement: &str) -> Outcome {
+    pub(super) fn carry_out(&mut self, statement: &str) -> Outcome {
         let (verb, rest) = statement.split_once(' ').unwrap_or((statement, ""));
         let (verb, rest) = (verb.to_ascii_uppercase(), rest.trim());
         let upper = rest.to_ascii_uppercase();
@@ -195,7 +195,7 @@ impl Session {
                 Outcome::done()
             }
             "EXECUTE" => match self.left.prepared.get(rest.trim_matches('`')).cloned() {
-                Some(text) => self.carry_out(now, &format!("SELECT '{text}'")),
+                Some(text) => self.carry_out(&format!("SELECT '{text}'")),
                 None => {
                     Outcome::failed(1243, b"HY000", "Unknown prepared statement handler given to EXECUTE")
                 }
@@ -289,7 +289,8 @@ impl Session {
             "silent" => Outcome::Silent,
             "whichdb" => {
                 let schema = if detail.is_empty() { self.left.schema.clone() } else { detail.to_owned() };
-                Outcome::one_row(&names, vec![Some(schema)])
+                row[0] = Some(schema);
+                Outcome::one_row(&names, row)
             }
             "tmp" if !self.left.temporary.contains(&place) => {
                 Outcome::failed(1146, b"42S02", &format!("Table 'store.{place}' doesn't exist"))

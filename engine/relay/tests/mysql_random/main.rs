@@ -4,78 +4,20 @@
 //! The model: each command ends once, with its own answer or with one error that the faults of the run allow; no
 //! row, setting, statement or table is ever another client's. `World` looks at every free server after each step.
 
+mod asking;
+
 use std::collections::VecDeque;
 
 use maitred_relay::sim::database::Door;
 use maitred_relay::sim::frontend::{self as postgres, Reply};
 use maitred_relay::sim::mysql::can;
-use maitred_relay::sim::mysql::frontend::{
-    append, close, fetch, init_db, kill_connection, ping, prepare, query, reset_connection, rewind,
-    run_appended, run_as,
-};
+use maitred_relay::sim::mysql::frontend::{kill_connection, query};
+use maitred_relay::sim::parts::trace;
 use maitred_relay::sim::setup::with_mysql;
 use maitred_relay::sim::{Pieces, Random, World};
 use maitred_relay::snapshot::PoolMode;
 
-/// What a client knows once the answer has come.
-#[derive(Clone, Debug)]
-enum After {
-    Nothing,
-    /// Its statement gives this row for a value.
-    Prepared(String),
-    Value(&'static str, String),
-    Cursor(usize, u64),
-    Made(String),
-    Gone(String),
-    Renewed,
-    Fetched(usize, u64),
-    Inserted,
-    Autocommit(bool),
-}
-
-/// A command with one end.
-struct Unit {
-    bytes: Vec<u8>,
-    /// Its answer when nothing goes wrong; None: any.
-    answer: Option<String>,
-    /// Errors that it brings upon itself.
-    own_errors: &'static [&'static str],
-    after: After,
-}
-
-struct Statement {
-    number: u32,
-    row: String,
-    is_told: bool,
-    /// Rows left of its cursor.
-    cursor: Option<u64>,
-    /// What it was run with, for the rows of its cursor.
-    value: String,
-}
-
-struct Actor {
-    client: usize,
-    is_mysql: bool,
-    mark: String,
-    capabilities: u64,
-    under_way: VecDeque<Unit>,
-    asked: u64,
-    is_known: bool,
-    in_transaction: bool,
-    is_autocommit: bool,
-    statements: Vec<Statement>,
-    /// Values that it has set: schema, sql_mode, @x. None: not known.
-    values: Vec<(&'static str, Option<String>)>,
-    insert_id: Option<String>,
-    table: Option<String>,
-    lock: Option<String>,
-    /// Somebody asked to stop what it runs, and that may still hit until then.
-    cancel_until: u64,
-    may_be_killed: bool,
-    /// Its session was lost with its server.
-    must_end: bool,
-    sent_at: u64,
-}
+use crate::asking::{Actor, After, Statement, Unit};
 
 struct Run {
     random: Random,
@@ -169,212 +111,6 @@ impl Run {
         }
     }
 
-    fn unit(&mut self, at: usize, is_alone: bool) -> Unit {
-        let actor = &mut self.actors[at];
-        actor.asked += 1;
-        let mark = format!("{}{}", actor.mark, actor.asked);
-        let unit = |bytes: Vec<u8>, answer: String| Unit {
-            bytes,
-            answer: Some(answer),
-            own_errors: &[],
-            after: After::Nothing,
-        };
-        let sql = |text: String, answer: String| unit(query(&text), answer);
-        let done = |text: String, after: After| Unit { after, ..unit(query(&text), "C:ok".into()) };
-        let row = |row: &str| format!("T D:{row} C:rows");
-        if !actor.is_mysql {
-            return unit(postgres::query(&format!("select {mark}")), format!("T D:{mark} C:SELECT 1"));
-        }
-        let is_open = actor.in_transaction;
-        match self.random.below(34) {
-            0 => sql(format!("SELECT '{mark}' FROM sleep_{}", self.random.below(8_000)), row(&mark)),
-            1 if actor.capabilities & can::MULTI_STATEMENTS != 0 => sql(
-                format!("SELECT '{mark}'; SELECT '{mark}b'"),
-                format!("{} {}", row(&mark), row(&format!("{mark}b"))),
-            ),
-            2 => {
-                Unit { own_errors: &["1146"], ..sql(format!("SELECT '{mark}' FROM missing"), "never".into()) }
-            }
-            3 | 4 if actor.statements.len() < 6 => {
-                let rest = if self.random.once_in(2) { ", ? FROM rows_3_10" } else { ", ?" };
-                let many = rest.len() > 3;
-                let row = if many { format!("{mark}xxxxxxxxxx") } else { mark.clone() };
-                Unit {
-                    after: After::Prepared(if many { format!("3 {row}") } else { format!("1 {row}") }),
-                    answer: Some("P".into()),
-                    ..unit(prepare(&format!("SELECT '{mark}'{rest}")), String::new())
-                }
-            }
-            5 => Unit {
-                own_errors: &["1064"],
-                ..unit(prepare(&format!("SELECT '{mark}bad'")), "never".into())
-            },
-            6..=10 if is_alone && !actor.statements.is_empty() => self.run_prepared(at),
-            11 => {
-                let (count, size) = (1 + self.random.below(30), self.random.below(900));
-                let one = format!("D:{mark}{}", "x".repeat(size as usize));
-                let rows = vec![one; count as usize].join(" ");
-                sql(format!("SELECT '{mark}' FROM rows_{count}_{size}"), format!("T {rows} C:rows"))
-            }
-            12 | 13 if is_alone => {
-                let name = VALUES[self.random.below(3) as usize].0;
-                actor.values.iter_mut().for_each(|(known, value)| {
-                    if *known == name {
-                        *value = None;
-                    }
-                });
-                let after = After::Value(name, mark.clone());
-                match name {
-                    "schema" if self.random.once_in(2) => {
-                        Unit { after, ..unit(init_db(&mark), "C:ok".into()) }
-                    }
-                    "schema" => done(format!("USE {mark}"), after),
-                    name => done(format!("SET {name}='{mark}'"), after),
-                }
-            }
-            14..=17 if is_alone => {
-                let (name, value) = self.random.pick(&actor.values).clone();
-                let asked = match name {
-                    "schema" => "SELECT DATABASE()".to_owned(),
-                    "sql_mode" => "SELECT @@sql_mode".to_owned(),
-                    name => format!("SELECT {name}"),
-                };
-                match value {
-                    Some(value) => sql(asked, row(&value)),
-                    None => sql(format!("SELECT '{mark}'"), row(&mark)),
-                }
-            }
-            18 => unit(ping(), "C:ok".into()),
-            19 => Unit {
-                own_errors: &["1028"],
-                ..sql(format!("SELECT '{mark}' FROM broken_3"), "never".into())
-            },
-            20 => {
-                let count = if actor.capabilities & can::FOUND_ROWS != 0 { 2 } else { 1 };
-                sql("UPDATE t SET a=1".into(), format!("C:ok {count}"))
-            }
-            21 if is_alone && !is_open => {
-                let is_on = !actor.is_autocommit;
-                done(format!("SET autocommit={}", u8::from(is_on)), After::Autocommit(is_on))
-            }
-            22 if is_alone
-                && !is_open
-                && actor.lock.is_none()
-                && actor.table.is_none()
-                && self.random.once_in(3) =>
-            {
-                Unit { after: After::Renewed, ..unit(reset_connection(), "C:ok".into()) }
-            }
-            23 if is_alone => {
-                self.world.frontend(actor.client).file = mark.clone().into_bytes();
-                sql(format!("LOAD DATA LOCAL INFILE '{mark}' INTO TABLE t"), format!("C:ok {}", mark.len()))
-            }
-            24 if is_alone && actor.table.is_none() => {
-                let name = format!("tmp_{}", mark.replace('.', "_"));
-                done(format!("CREATE TEMPORARY TABLE {name} (a int)"), After::Made(name))
-            }
-            24 if is_alone => {
-                let name = actor.table.clone().expect("looked at");
-                done(format!("DROP TEMPORARY TABLE {name}"), After::Gone(name))
-            }
-            25 | 26 if is_alone && actor.table.is_some() => {
-                let name = actor.table.clone().expect("looked at");
-                sql(format!("SELECT '{mark}' FROM {name}"), row(&mark))
-            }
-            27 if is_alone && actor.lock.is_none() => Unit {
-                after: After::Made(format!("lock {mark}")),
-                ..sql(format!("SELECT GET_LOCK('{mark}', 1)"), row("1"))
-            },
-            27 if is_alone => {
-                let name = actor.lock.clone().expect("looked at");
-                Unit {
-                    after: After::Gone(String::new()),
-                    ..sql(format!("SELECT RELEASE_LOCK('{name}')"), row("1"))
-                }
-            }
-            28 if is_alone => Unit {
-                after: After::Inserted,
-                answer: None,
-                ..sql(format!("INSERT INTO t VALUES ('{mark}')"), String::new())
-            },
-            29 if is_alone && actor.insert_id.is_some() => {
-                let id = actor.insert_id.clone().expect("looked at");
-                sql("SELECT LAST_INSERT_ID()".into(), row(&id))
-            }
-            _ => sql(format!("SELECT '{mark}'"), row(&mark)),
-        }
-    }
-
-    /// Something with a statement that is prepared.
-    fn run_prepared(&mut self, at: usize) -> Unit {
-        let actor = &mut self.actors[at];
-        let which = self.random.below(actor.statements.len() as u64) as usize;
-        let statement = &mut actor.statements[which];
-        let number = statement.number;
-        let value = format!("v{}", actor.asked);
-        let unit = |bytes: Vec<u8>, answer: String| Unit {
-            bytes,
-            answer: Some(answer),
-            own_errors: &[],
-            after: After::Nothing,
-        };
-        let (count, row) = statement.row.split_once(' ').expect("count and row");
-        let count: u64 = count.parse().expect("count");
-        let tail = if count > 1 { "xxxxxxxxxx" } else { "" };
-        let line = |value: &str| format!("D:{row},{value}{tail}");
-        let lines = |value: &str, count: u64| vec![line(value); count as usize].join(" ");
-        match (self.random.below(8), statement.cursor) {
-            (0, _) => {
-                actor.statements.remove(which);
-                let mut both = close(number);
-                both.extend_from_slice(&ping());
-                unit(both, "C:ok".into())
-            }
-            (1, _) => {
-                statement.cursor = None;
-                unit(rewind(number), "C:ok".into())
-            }
-            (2, _) => {
-                statement.cursor = None;
-                statement.is_told = true;
-                let bytes =
-                    [append(number, 0, b"long"), append(number, 0, value.as_bytes()), run_appended(number)];
-                unit(bytes.concat(), format!("T {} C:rows", lines(&format!("long{value}"), count)))
-            }
-            (3 | 4, None) => {
-                let mut bytes = run_as(number, &[Some(&value)], true, true);
-                statement.is_told = true;
-                statement.value.clone_from(&value);
-                let after = After::Cursor(which, count);
-                let mut answer = "T C:cursor".to_owned();
-                if self.random.once_in(3) {
-                    // A cursor that nobody reads.
-                    bytes.extend_from_slice(&rewind(number));
-                    answer = "T C:cursor Z C:ok".into();
-                    return unit(bytes, answer);
-                }
-                Unit { after, ..unit(bytes, answer) }
-            }
-            (3..=5, Some(left)) => {
-                let wish = 1 + self.random.below(3);
-                let rows = lines(&statement.value, wish.min(left));
-                let end = if wish > left { "last" } else { "cursor" };
-                let answer = if rows.is_empty() { format!("C:{end}") } else { format!("{rows} C:{end}") };
-                let after = After::Fetched(which, if wish > left { u64::MAX } else { left - wish.min(left) });
-                Unit { after, ..unit(fetch(number, wish as u32), answer) }
-            }
-            _ => {
-                statement.cursor = None;
-                let has_types = !statement.is_told || self.random.once_in(2);
-                statement.is_told = true;
-                unit(
-                    run_as(number, &[Some(&value)], false, has_types),
-                    format!("T {} C:rows", lines(&value, count)),
-                )
-            }
-        }
-    }
-
     /// An idle client asks for something: one unit, or several at once.
     fn ask(&mut self, at: usize) {
         let actor = &self.actors[at];
@@ -397,14 +133,9 @@ impl Run {
         actor.under_way.extend(units);
         actor.sent_at = self.world.now;
         let client = actor.client;
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!(
-                "{} {}c{client} asks {:?}",
-                self.world.now,
-                actor.mark,
-                String::from_utf8_lossy(&bytes)
-            );
-        }
+        trace(|| {
+            format!("{} {}c{client} asks {:?}", self.world.now, actor.mark, String::from_utf8_lossy(&bytes))
+        });
         self.world.send(client, &bytes);
     }
 
@@ -455,9 +186,7 @@ impl Run {
         }
         let mut answer = Vec::new();
         let mut errors = Vec::new();
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!("{now} {}told {}", actor.mark, maitred_relay::sim::frontend::brief(told));
-        }
+        trace(|| format!("{now} {}told {}", actor.mark, maitred_relay::sim::frontend::brief(told)));
         for reply in &told[..told.len() - 1] {
             match reply {
                 Reply::Setting(name, value) => {
@@ -540,7 +269,8 @@ impl Run {
             }
             return;
         }
-        assert_eq!(errors.len(), 1, "{}: {errors:?}", actor.mark);
+        let ends = told.iter().filter(|reply| matches!(reply, Reply::Ready(_))).count();
+        assert!(errors.len() <= ends, "{}: {errors:?}", actor.mark);
         let (code, text) = (errors[0].0.as_str(), &errors[0].1);
         let is_own = unit.own_errors.contains(&code);
         let is_cancelled =
@@ -575,6 +305,8 @@ impl Run {
         actor.statements.iter_mut().for_each(|statement| statement.cursor = None);
         if is_lost || is_missed || is_killed {
             (actor.table, actor.lock) = (None, None);
+            // No server tells of it: what was set in the transaction that was lost is lost, too.
+            actor.values[2].1 = None;
             if is_lost || is_killed {
                 actor.in_transaction = false;
             }
@@ -586,9 +318,7 @@ impl Run {
         let at = self.random.below(self.actors.len() as u64) as usize;
         let client = self.actors[at].client;
         let what = self.random.below(14);
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!("{now} disturb {what} {client}");
-        }
+        trace(|| format!("{now} disturb {what} {client}"));
         match what {
             0..=2 if self.actors[at].is_mysql && self.actors[at].is_known => {
                 let number = self.world.frontend(client).number;
@@ -661,10 +391,13 @@ impl Run {
                         || actor.may_be_killed;
                     assert!(is_explained, "{}closed with {last}", actor.mark);
                     self.actors[at] = self.arrive();
-                } else if actor.is_known && actor.under_way.is_empty() && !self.random.once_in(3) {
-                    if !actor.must_end && self.world.clients[client].replies.is_empty() {
-                        self.ask(at);
-                    }
+                } else if actor.is_known
+                    && actor.under_way.is_empty()
+                    && !self.random.once_in(3)
+                    && !actor.must_end
+                    && self.world.clients[client].replies.is_empty()
+                {
+                    self.ask(at);
                 }
             }
             if self.random.once_in(8) {
@@ -693,9 +426,7 @@ impl Run {
 fn every_command_is_answered_once_and_by_its_own_answer() {
     let (mut answered, mut failed) = (0, 0);
     for seed in Random::seeds(150) {
-        if std::env::var("MAITRED_TRACE").is_ok() {
-            eprintln!("seed {seed}");
-        }
+        trace(|| format!("seed {seed}"));
         let (a, f) = Run::new(seed).go();
         answered += a;
         failed += f;
