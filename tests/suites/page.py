@@ -21,9 +21,9 @@ _HEAD = """# Compatibility
 <!-- Written by `make test-suites`; change tests/suites/ instead. -->
 
 The published test suites of drivers and frameworks, and two example applications, run through
-maitred in transaction mode, test by test compared with the same run directly on PostgreSQL. Every
-test runs. What cannot run directly either (TLS, extensions that this PostgreSQL lacks) is no
-difference.
+maitred in transaction mode, test by test compared with the same run directly on PostgreSQL or
+MariaDB. Every test runs. What cannot run directly either (extensions that this PostgreSQL lacks,
+what only MySQL has) is no difference. mysql2 counts files, each with several tests.
 """
 
 _HOW = """
@@ -31,7 +31,7 @@ _HOW = """
 passed, but also the other way round. A pool of five servers, or of one, serves each pair of
 database and user. With one server, two clients cannot both have a transaction open: a test that
 needs that fails, and so may those after it, until what it left open is closed. PgBouncer stands
-beside it in transaction mode, with its defaults and
+beside it for PostgreSQL in transaction mode, with its defaults and
 `ignore_startup_parameters = extra_float_digits, options`. A difference is tried once more alone:
 in a process of its own, with nobody else there.
 """
@@ -117,7 +117,8 @@ def _untried(records: dict[str, Record], suites: dict[str, Suite]) -> Iterator[s
     if found and records:
         yield from ("", "## Not tried with one server", "")
         yield from (
-            "Hundreds of tests that would wait for a second server, one after the other.",
+            "Hundreds of tests that would wait for a second server, one after the other, or would"
+            " make those after them wait.",
             "",
         )
         yield from (f"- {title}: `{each}*`" for title, each in found)
