@@ -349,6 +349,15 @@ impl Relay {
                     server.farewell = Some(error.message);
                 }
             }
+        } else if self.servers.get(id).is_some_and(|server| server.preparing.is_some()) {
+            // What a statement was prepared under is no more: the run fails, on whatever server.
+            self.lose_server(id, ServerEnd::NotCleaned);
+            if let Some(client) = client.and_then(|client| self.clients.get_mut(client)) {
+                let (sqlstate, number) = (Some(error.sqlstate), error.number);
+                let complaint = Complaint::error(Code::UnknownStatement, error.message);
+                client.lost.get_or_insert_with(|| Box::new(Complaint { sqlstate, number, ..complaint }));
+            }
+            return Aftermath::None;
         } else if let Some(client) = client {
             let complaint = Complaint {
                 sqlstate: Some(error.sqlstate),

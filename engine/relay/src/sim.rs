@@ -166,11 +166,7 @@ impl World {
             }
         }
         // No socket gives more at once.
-        while bytes.len() > 32 * 1024 {
-            let rest = bytes.split_off(32 * 1024);
-            pieces.push(std::mem::replace(&mut bytes, rest));
-        }
-        pieces.push(bytes);
+        pieces.extend(bytes.chunks(32 * 1024).map(<[u8]>::to_vec));
         pieces.retain(|piece| !piece.is_empty());
         pieces
     }

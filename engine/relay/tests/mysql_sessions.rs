@@ -171,3 +171,20 @@ fn a_query_of_more_than_one_packet_goes_through_in_pieces() {
     assert!(world.desks[0].relay.held_bytes() < 100_000);
     world.everybody_leaves();
 }
+
+#[test]
+fn a_drain_lets_transactions_end_and_turns_the_rest_away() {
+    let mut world = World::new(with_mysql(2));
+    let (busy, idle) = (world.login_mysql(0), world.login_mysql(0));
+    assert_eq!(world.run_sql(busy, "BEGIN"), "C:ok Z:T");
+    world.with_all(|relay, now| relay.drain(now));
+    world.run_for(50_000);
+    assert!(world.clients[idle].is_closed && !world.clients[busy].is_closed);
+    assert_eq!(world.brief(idle), "F:1053 Z:?");
+    assert_eq!(world.run_sql(busy, "SELECT 'a'"), "T D:a C:rows Z:T");
+    world.send(busy, &query("COMMIT"));
+    world.run_for(50_000);
+    assert_eq!(world.brief(busy), "C:ok Z:I F:1053 Z:?");
+    assert!(world.clients[busy].is_closed);
+    world.everybody_leaves();
+}

@@ -94,6 +94,23 @@ fn names_in_a_statement_stay_those_of_its_preparation() {
 }
 
 #[test]
+fn a_statement_whose_schema_is_gone_fails_and_its_client_stays() {
+    let mut world = World::new(with_mysql(2));
+    let (one, two) = (world.login_mysql(0), world.login_mysql(0));
+    world.run_sql(one, "USE first");
+    let number = world.prepare(one, "SELECT 'x' FROM whichdb");
+    world.run_sql(one, "USE second");
+    assert_eq!(world.run_sql(two, "BEGIN"), "C:ok Z:T");
+    assert_eq!(world.run_sql(one, "SELECT 'elsewhere'"), "T D:elsewhere C:rows Z:I");
+    for line in world.mysql_lines() {
+        world.disturb_mysql(line, |session| session.dropped_schema = Some("first".into()));
+    }
+    assert_eq!(world.ask(one, &run(number, &[])), "E:1049 Z:?");
+    assert_eq!(world.run_sql(one, "SELECT DATABASE()"), "T D:second C:rows Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
 fn a_cursor_keeps_its_server_until_it_is_read_to_its_end() {
     let mut world = World::new(with_mysql(1));
     for capabilities in [can::PLAIN, can::MODERN] {

@@ -64,6 +64,8 @@ pub struct Session {
     pub kills: Vec<(u32, bool)>,
     /// It refuses to prepare anything.
     pub refuses_to_prepare: bool,
+    /// A schema that is no more.
+    pub dropped_schema: Option<String>,
     pub was_told_goodbye: bool,
     /// Commands that it has heard, by their numbers.
     pub heard: Vec<u8>,
@@ -93,6 +95,7 @@ impl Session {
             capabilities: 0,
             kills: Vec::new(),
             refuses_to_prepare: false,
+            dropped_schema: None,
             was_told_goodbye: false,
             heard: Vec::new(),
             phase: Phase::Login,

@@ -90,7 +90,7 @@ impl Session {
 
     pub(super) fn use_schema(&mut self, name: &str) -> Outcome {
         let name = name.trim_matches('`');
-        if name.starts_with("no_") {
+        if name.starts_with("no_") || self.dropped_schema.as_deref() == Some(name) {
             return Outcome::failed(1049, b"42000", &format!("Unknown database '{name}'"));
         }
         self.left.schema = name.to_owned();
