@@ -117,7 +117,7 @@ def _untried(records: dict[str, Record], suites: dict[str, Suite]) -> Iterator[s
     if found and records:
         yield from ("", "## Not tried with one server", "")
         yield from (
-            "Hundreds of tests that would wait for a second server, one after the other, or would make"
+            "Hundreds of tests that would wait for a second server, one after the other, or make"
             " those after them wait.",
             "",
         )
