@@ -70,8 +70,12 @@ def _sentences(text: str) -> int:
     return len(re.findall(r"[.;:!?)](?=\s|$)", text))
 
 
-# The worker's very last words, and a failed scenario's seed.
-PRINTERS = {"engine/reactor/src/worker.rs", "engine/relay/src/sim.rs"}
+# The worker's very last words, a failed scenario's seed and, where it is asked for, its course.
+PRINTERS = {
+    "engine/reactor/src/worker.rs",
+    "engine/relay/src/sim.rs",
+    "engine/relay/src/sim/parts.rs",
+}
 
 
 @pytest.mark.parametrize("path", _files("engine/*/src/**/*.rs"), ids=_name)

@@ -117,8 +117,8 @@ def _untried(records: dict[str, Record], suites: dict[str, Suite]) -> Iterator[s
     if found and records:
         yield from ("", "## Not tried with one server", "")
         yield from (
-            "Hundreds of tests that would wait for a second server, one after the other, or make"
-            " those after them wait.",
+            "Hundreds of tests that would wait for a second server, one after the other, or would"
+            " make those after them wait.",
             "",
         )
         yield from (f"- {title}: `{each}*`" for title, each in found)

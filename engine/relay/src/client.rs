@@ -500,6 +500,7 @@ impl Relay {
             Intent::Query | Intent::Call | Intent::Sync => {
                 self.say(id, |out| dialect.say_ready(out, Transaction::None));
             }
+            Intent::Run => self.note_types_in_vain(id, message, here),
             _ if dialect.takes_turns() => {}
             _ => self.clients[id].state = State::Skipping,
         }

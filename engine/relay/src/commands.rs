@@ -123,6 +123,9 @@ impl Relay {
         here: &[u8],
     ) -> Step {
         self.count_error(id);
+        if message.intent == Intent::Run {
+            self.note_types_in_vain(id, message, here);
+        }
         let (dialect, voice) = (self.clients[id].dialect, self.voice(id));
         self.say(id, |out| dialect.say_error(out, complaint, voice));
         Step::Used(self.drop_message(id, message, here))

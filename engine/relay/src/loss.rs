@@ -38,6 +38,7 @@ impl Relay {
         let is_deaf = matches!(reason, ServerEnd::ClosedByPeer | ServerEnd::LoginFailed);
         // Why: behind half a message a goodbye would be its other half, and what the database then
         // read as a whole would be carried out.
+        let is_cut = is_cut || server.is_taking_file();
         if !is_deaf && !is_cut && server.output.is_empty() {
             server.dialect.write_quit(&mut last_words);
         }
@@ -102,7 +103,8 @@ impl Relay {
         }
         if is_session || is_cut {
             // A session's state is lost with its server; half a message cannot be taken back.
-            let last = (!is_cut).then_some(Complaint { fatal: true, ..complaint });
+            let last =
+                (!is_cut && !server.is_taking_file()).then_some(Complaint { fatal: true, ..complaint });
             client.state = ClientState::Idle;
             self.end_client(id, ClientEnd::ServerLost, last);
             return;
@@ -138,6 +140,7 @@ impl Relay {
         } else if units == 0
             && (server.transaction != Transaction::None
                 || server.has_irreplaceable(is_heard_elsewhere)
+                || server.may_have_set()
                 || server.held.iter().any(|(_, held)| *held == Held::Values))
         {
             self.clients[id].lost = Some(Box::new(complaint));
@@ -288,4 +291,17 @@ impl Relay {
 pub(crate) fn listening_lost() -> Complaint {
     Complaint::fatal(Code::Shutdown, "terminating connection: the server that listened for it was lost")
         .hint("connect and LISTEN again, then look for what may have been missed")
+}
+
+impl Server {
+    /// Would nothing of its client's be lost with it?
+    pub(crate) fn holds_nothing(&self) -> bool {
+        let is_free = self.transaction == Transaction::None && self.held.is_empty();
+        is_free && !self.has_irreplaceable(false) && !self.may_have_set()
+    }
+
+    /// May its client have set what nobody else knows yet?
+    pub(crate) fn may_have_set(&self) -> bool {
+        self.suspected().any(|effects| !effects.settings.is_empty())
+    }
 }

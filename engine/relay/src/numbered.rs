@@ -138,17 +138,31 @@ impl Relay {
         run: &Run,
         of_server: u32,
     ) -> Result<(), Fault> {
-        let Some(agreed) = &mut self.clients[id].agreed else { return Err(Fault("nothing was agreed")) };
-        if let Some(types) = &run.types {
-            let told = &here[types.clone()];
-            let known = agreed.types.get(&run.statement);
-            if known.is_none_or(|known| **known != *told) {
-                agreed.types.insert(run.statement, told.into());
-            }
-        }
+        self.note_types(id, here, run);
+        let Some(agreed) = &self.clients[id].agreed else { return Err(Fault("nothing was agreed")) };
         let types = agreed.types.get(&run.statement).map(|types| &**types).unwrap_or_default();
         let server = &mut self.servers[to];
         server.dialect.write_run(&mut server.output, here, message.total, run, of_server, types)
+    }
+
+    fn note_types(&mut self, id: ClientId, here: &[u8], run: &Run) {
+        let (Some(agreed), Some(types)) = (&mut self.clients[id].agreed, &run.types) else { return };
+        let told = &here[types.clone()];
+        let known = agreed.types.get(&run.statement);
+        if known.is_none_or(|known| **known != *told) {
+            agreed.types.insert(run.statement, told.into());
+        }
+    }
+
+    /// A run fails before any server has seen it: what it tells of its parameters is not told again.
+    pub(crate) fn note_types_in_vain(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) {
+        let dialect = self.clients[id].dialect;
+        let Ok(number) = dialect.statement_number(here) else { return };
+        let Some(statement) = self.statement_numbered(id, number) else { return };
+        let parameters = statement.parameters.get().copied().unwrap_or_default();
+        if let Ok(Some(run)) = dialect.run_of(here, message.total, parameters) {
+            self.note_types(id, here, &run);
+        }
     }
 
     /// The number that the server has for a statement; None: it is being prepared there, the client waits.

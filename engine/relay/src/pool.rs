@@ -338,9 +338,16 @@ impl Relay {
         let time_out = self.servers.get_mut(id).and_then(|server| server.time_out.take());
         if error.is_cancelled {
             // Why: the cancel was meant for the client's request, which has not begun yet.
-            let own = || Box::new(Complaint::error(Code::Cancelled, error.message));
+            let own = Box::new(Complaint::error(Code::Cancelled, error.message.as_str()));
             if let Some(server) = self.servers.get_mut(id) {
-                server.loss = Some(time_out.unwrap_or_else(own));
+                // Why only then: with a transaction or the like, more is lost than one request.
+                let mode = self.pools[server.pool.0 as usize].mode();
+                let is_begun = mode == PoolMode::Session && server.preparing.is_some();
+                if !is_begun && server.holds_nothing() {
+                    server.loss = Some(time_out.unwrap_or(own));
+                } else {
+                    server.farewell = Some(error.message);
+                }
             }
         } else if let Some(client) = client {
             let complaint = Complaint {

@@ -121,7 +121,7 @@ impl Server {
     }
 
     /// What is suspected and not known yet.
-    fn suspected(&self) -> impl Iterator<Item = &Effects> {
+    pub(crate) fn suspected(&self) -> impl Iterator<Item = &Effects> {
         let trace = self.trace.as_deref();
         let asked = trace.and_then(|trace| trace.asked.as_ref());
         trace.map(|trace| &trace.pending).into_iter().chain(asked.map(|asked| &asked.effects))

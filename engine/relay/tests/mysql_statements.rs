@@ -40,6 +40,21 @@ fn types_are_told_once_and_known_everywhere() {
 }
 
 #[test]
+fn types_that_came_with_a_run_in_vain_are_known() {
+    let mut config = with_mysql(1);
+    config.databases[1].pool.queue_timeout_ms = 100;
+    let mut world = World::new(config);
+    let (one, two) = (world.login_mysql(0), world.login_mysql(0));
+    let number = world.prepare(one, "SELECT ?");
+    assert_eq!(world.run_sql(two, "BEGIN"), "C:ok Z:T");
+    assert_eq!(world.ask(one, &run(number, &["x"])), "E:1205 Z:?");
+    assert_eq!(world.run_sql(two, "COMMIT"), "C:ok Z:I");
+    let untyped = run_as(number, &[Some("y")], false, false);
+    assert_eq!(world.ask(one, &untyped), "T D:y C:rows Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
 fn an_error_of_the_unseen_preparation_is_told_in_the_place_of_the_rows() {
     let mut world = World::new(with_mysql(2));
     let (one, two) = (world.login_mysql(0), world.login_mysql(0));

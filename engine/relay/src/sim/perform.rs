@@ -10,7 +10,7 @@ use crate::action::Action;
 use crate::ids::{ClientId, ServerId};
 use crate::sim::database::{Door, Session};
 use crate::sim::mysql;
-use crate::sim::parts::{Due, Event, Line};
+use crate::sim::parts::{trace, Due, Event, Line};
 use crate::sim::World;
 use crate::snapshot::Endpoint;
 
@@ -65,7 +65,10 @@ impl World {
                     }
                 }
             }
-            Action::Tell(event) => self.told.push(event),
+            Action::Tell(event) => {
+                trace(|| format!("{now} Python is told {event:?}"));
+                self.told.push(event);
+            }
             Action::StartClientTls(_) | Action::StartServerTls(_) => panic!("scenarios have no TLS"),
         }
     }

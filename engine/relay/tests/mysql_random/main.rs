@@ -275,8 +275,8 @@ impl Run {
         let is_own = unit.own_errors.contains(&code);
         let is_cancelled =
             matches!(code, "1317" | "57014") && (actor.cancel_until >= actor.sent_at || may_time_out);
-        let is_lost =
-            matches!(code, "2013" | "2003" | "08006" | "08001" | "57P01") && (may_lose || may_time_out);
+        let is_lost = matches!(code, "2013" | "2003" | "08006" | "08001" | "57P01")
+            && (may_lose || may_time_out || actor.cancel_until >= actor.sent_at);
         let is_late = matches!(code, "1205" | "53300");
         let is_killed = code == "1927" && (actor.may_be_killed || may_lose);
         let is_aborted = code == "25P02" && was_open;

@@ -62,7 +62,8 @@ pub struct Frontend {
     packets: Packets,
     sequence: u8,
     place: Place,
-    asked: VecDeque<Asked>,
+    /// Each with the number of the first packet that answers it.
+    asked: VecDeque<(Asked, u8)>,
     /// Of the command that is being sent, as far as it has been.
     sent: Packets,
     sent_sequence: u8,
@@ -101,6 +102,13 @@ pub fn kill_connection(number: u32) -> Vec<u8> {
     command(0x0c, &number.to_le_bytes())
 }
 
+/// Become another user.
+pub fn change_user(user: &str, database: &str) -> Vec<u8> {
+    let (user, database) = (user.to_owned(), database.to_owned());
+    let whole = Response { user, database, collation: 45, capabilities: 0 }.change();
+    command(whole[0], &whole[1..])
+}
+
 impl Frontend {
     pub fn new(user: &str, database: &str, capabilities: u64) -> Self {
         let (user, database) = (user.to_owned(), database.to_owned());
@@ -113,7 +121,7 @@ impl Frontend {
             packets: Packets::default(),
             sequence: 0,
             place: Place::Greeting,
-            asked: VecDeque::from([Asked::Login]),
+            asked: VecDeque::from([(Asked::Login, 0)]),
             sent: Packets::default(),
             sent_sequence: 0,
             to_send: Vec::new(),
@@ -136,7 +144,7 @@ impl Frontend {
     pub fn note_sent(&mut self, bytes: &[u8]) {
         self.sent.feed(bytes);
         while let Some(payload) = self.sent.next(&mut self.sent_sequence, "a scenario") {
-            self.sent_sequence = 0;
+            let first = std::mem::take(&mut self.sent_sequence);
             let asked = match payload[0] {
                 0x01 | 0x18 | 0x19 => continue,
                 0x04 => Asked::Fields,
@@ -151,7 +159,10 @@ impl Frontend {
                 self.statements.clear();
                 self.described.clear();
             }
-            self.asked.push_back(asked);
+            if self.asked.is_empty() {
+                self.sequence = first;
+            }
+            self.asked.push_back((asked, first));
         }
     }
 
@@ -162,9 +173,10 @@ impl Frontend {
             // What stands in the place of the next answer: the connection ends with it.
             let is_farewell = self.asked.is_empty() && payload.first() == Some(&0xff);
             if is_farewell {
-                self.asked.push_back(Asked::Login);
+                self.asked.push_back((Asked::Login, 1));
             }
-            let asked = *self.asked.front().unwrap_or_else(|| panic!("an answer to nothing: {payload:?}"));
+            let (asked, _) =
+                *self.asked.front().unwrap_or_else(|| panic!("an answer to nothing: {payload:?}"));
             self.read(asked, &payload, replies);
         }
         std::mem::take(&mut self.to_send)
@@ -173,7 +185,7 @@ impl Frontend {
     fn end(&mut self, status: Option<u16>, replies: &mut Vec<Reply>) {
         self.asked.pop_front();
         self.place = Place::Start;
-        self.sequence = 1;
+        self.sequence = self.asked.front().map_or(1, |(_, first)| *first);
         replies.push(Reply::Ready(match status {
             Some(status) if status & says::IN_TRANSACTION != 0 => 'T',
             Some(_) => 'I',
@@ -383,7 +395,7 @@ impl Frontend {
             detail = String::from_utf8_lossy(&take_bytes(&mut rest, 6)[1..]).into_owned();
         }
         let message = String::from_utf8_lossy(rest).into_owned();
-        let (fatal, code) = (self.asked.front() == Some(&Asked::Login), number.to_string());
+        let (fatal, code) = (matches!(self.asked.front(), Some((Asked::Login, _))), number.to_string());
         replies.push(Reply::Error { fatal, code, message, detail, hint: String::new() });
         self.end(None, replies);
     }

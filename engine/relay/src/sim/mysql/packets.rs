@@ -39,6 +39,11 @@ impl Packets {
         !self.input.is_empty() || self.is_continued
     }
 
+    /// Has the packet that comes next the number `next`, as far as can be seen?
+    pub fn is_next(&self, next: u8) -> bool {
+        self.input.get(3).is_none_or(|number| *number == next)
+    }
+
     /// The next payload, and the number of its first packet; `next` is what that must be, and counts on.
     pub fn next(&mut self, next: &mut u8, who: &str) -> Option<Vec<u8>> {
         loop {

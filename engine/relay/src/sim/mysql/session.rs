@@ -210,6 +210,10 @@ impl Session {
         while self.phase != Phase::Over
             && !matches!(self.running, Some(Running::Sleep { .. } | Running::Silent))
         {
+            if matches!(self.running, Some(Running::File { .. })) && !self.packets.is_next(self.sequence) {
+                // A goodbye that crossed the wish for a file: to the server, a file that is broken.
+                return self.end();
+            }
             let Some(payload) = self.packets.next(&mut self.sequence, "the database") else { return };
             match self.phase {
                 Phase::Login => self.log_in(&payload),

@@ -1,0 +1,173 @@
+//! MySQL's sessions: what they keep from server to server, begin anew, and do to each other; classes of clients.
+//!
+//! Never touches a socket.
+
+use maitred_relay::sim::mysql::can;
+use maitred_relay::sim::mysql::frontend::{
+    change_user, command, init_db, kill_connection, ping, query, reset_connection,
+};
+use maitred_relay::sim::setup::with_mysql;
+use maitred_relay::sim::World;
+
+#[test]
+fn what_a_client_set_is_found_on_every_server() {
+    for is_mariadb in [false, true] {
+        let mut world = World::new(with_mysql(2));
+        world.has_mariadb = is_mariadb;
+        let (one, two) = (world.login_mysql(0), world.login_mysql(0));
+        assert_eq!(world.run_sql(one, "SET @x='mine', sql_mode='ANSI'"), "C:ok Z:I");
+        assert_eq!(world.ask(one, &init_db("here")), "S:schema=here C:ok Z:I");
+        let asked = "SELECT @x, @@sql_mode, DATABASE()";
+        assert_eq!(world.run_sql(two, asked), "T D:NULL,STRICT_TRANS_TABLES,store C:rows Z:I");
+        assert_eq!(world.run_sql(two, "BEGIN"), "C:ok Z:T");
+        assert_eq!(world.run_sql(one, asked), "T D:mine,ANSI,here C:rows Z:I");
+        assert_eq!(world.run_sql(two, asked), "T D:NULL,STRICT_TRANS_TABLES,store C:rows Z:T");
+        world.everybody_leaves();
+    }
+}
+
+#[test]
+fn what_no_other_server_has_pins() {
+    let mut world = World::new(with_mysql(1));
+    let (client, other) = (world.login_mysql(0), world.login_mysql(0));
+    for (begin, end) in [
+        ("CREATE TEMPORARY TABLE tmp_a (a int)", "DROP TEMPORARY TABLE tmp_a"),
+        ("LOCK TABLES t READ", "UNLOCK TABLES"),
+        ("SELECT GET_LOCK('l', 1)", "SELECT RELEASE_LOCK('l')"),
+        ("SET autocommit=0; INSERT INTO t VALUES (1)", "COMMIT; SET autocommit=1"),
+    ] {
+        world.run_sql(client, begin);
+        world.send(other, &query("SELECT 'free'"));
+        world.run_for(50_000);
+        assert_eq!(world.brief(other), "", "{begin}");
+        world.run_sql(client, end);
+        world.run_for(50_000);
+        assert_eq!(world.brief(other), "T D:free C:rows Z:I", "{end}");
+    }
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_client_that_leaves_takes_along_what_it_held() {
+    for begin in
+        ["CREATE TEMPORARY TABLE tmp_a (a int)", "LOCK TABLES t READ", "SELECT GET_LOCK('l', 1)", "BEGIN"]
+    {
+        let mut world = World::new(with_mysql(1));
+        let (client, other) = (world.login_mysql(0), world.login_mysql(0));
+        world.run_sql(client, begin);
+        world.leave(client);
+        assert_eq!(world.run_sql(other, "SELECT 'a' FROM tmp_a"), "E:1146 Z:?");
+        world.everybody_leaves();
+    }
+}
+
+#[test]
+fn a_connection_that_is_reset_keeps_its_schema_alone() {
+    let mut world = World::new(with_mysql(1));
+    let client = world.login_mysql(0);
+    world.prepare(client, "SELECT ?");
+    world.run_sql(client, "SET @x=1, sql_mode='ANSI'");
+    world.run_sql(client, "USE here");
+    world.run_sql(client, "CREATE TEMPORARY TABLE tmp_a (a int)");
+    assert_eq!(world.ask(client, &reset_connection()), "C:ok Z:I");
+    let asked = "SELECT @x, @@sql_mode, DATABASE()";
+    assert_eq!(world.run_sql(client, asked), "T D:NULL,STRICT_TRANS_TABLES,here C:rows Z:I");
+    assert_eq!(world.run_sql(client, "SELECT 'a' FROM tmp_a"), "E:1146 Z:?");
+    let gone = maitred_relay::sim::mysql::frontend::run(1, &["x"]);
+    assert_eq!(world.ask(client, &gone), "E:1243 Z:?");
+    world.everybody_leaves();
+}
+
+#[test]
+fn another_user_begins_anew() {
+    let mut world = World::new(with_mysql(1));
+    let client = world.login_mysql(0);
+    world.run_sql(client, "SET @x=1");
+    assert_eq!(world.ask(client, &change_user("bob", "store")), "R C:ok Z:I");
+    assert_eq!(world.run_sql(client, "SELECT @x, DATABASE()"), "T D:NULL,store C:rows Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_kill_hits_the_query_of_its_victim_and_no_other() {
+    let mut world = World::with_workers(with_mysql(4), 3, 1);
+    let clients: Vec<usize> = (0..3).map(|worker| world.login_mysql(worker)).collect();
+    for client in &clients {
+        world.send(*client, &query(&format!("SELECT 'm{client}' FROM sleep_200000")));
+    }
+    world.run_for(20_000);
+    let killer = world.login_mysql(0);
+    let number = world.frontend(clients[2]).number;
+    assert_eq!(world.run_sql(killer, &format!("KILL QUERY {number}")), "C:ok Z:I");
+    world.run_for(500_000);
+    assert_eq!(world.brief(clients[0]), "T D:m0 C:rows Z:I");
+    assert_eq!(world.brief(clients[1]), "T D:m1 C:rows Z:I");
+    assert_eq!(world.brief(clients[2]), "E:1317 Z:?");
+    // Whoever gets that server next is not hit by what came late.
+    for client in &clients {
+        assert_eq!(world.run_sql(*client, "SELECT 'on'"), "T D:on C:rows Z:I");
+    }
+    assert_eq!(world.ask(killer, &kill_connection(number)), "C:ok Z:I");
+    world.run_for(50_000);
+    assert!(world.clients[clients[2]].is_closed);
+    assert_eq!(world.ask(killer, &kill_connection(number)), "E:1094 Z:?");
+    world.everybody_leaves();
+}
+
+#[test]
+fn clients_of_all_classes_share_a_pool_in_turn() {
+    for size in [1, 2] {
+        let mut world = World::new(with_mysql(size));
+        let classes = [can::PLAIN, can::PLAIN | can::FOUND_ROWS, can::MODERN, can::MODERN | can::FOUND_ROWS];
+        let clients: Vec<usize> =
+            classes.iter().cycle().take(12).map(|class| world.login_mysql_as(0, *class)).collect();
+        for _ in 0..10 {
+            for client in &clients {
+                world.send(*client, &query("UPDATE t SET a=1"));
+            }
+            world.run_for(3_000_000);
+            for (client, class) in clients.iter().zip(classes.iter().cycle()) {
+                let rows = if class & can::FOUND_ROWS != 0 { 2 } else { 1 };
+                assert_eq!(world.brief(*client), format!("C:ok {rows} Z:I"));
+            }
+        }
+        assert!(world.sessions() <= size as usize);
+        world.everybody_leaves();
+    }
+}
+
+#[test]
+fn commands_that_come_at_once_are_answered_in_order() {
+    let mut world = World::new(with_mysql(1));
+    let client = world.login_mysql(0);
+    let all = [
+        query("SELECT 'a'"),
+        ping(),
+        query("SELECT 'b' FROM missing"),
+        command(0x63, b"no such command"),
+        query("BEGIN"),
+        ping(),
+        query("COMMIT"),
+        query("SELECT 'c'"),
+    ];
+    assert_eq!(
+        world.ask_for(client, &all.concat(), all.len()),
+        "T D:a C:rows Z:I C:ok Z:I E:1146 Z:? E:1047 Z:? C:ok Z:T C:ok Z:T C:ok Z:I T D:c C:rows Z:I"
+    );
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_query_of_more_than_one_packet_goes_through_in_pieces() {
+    let mut config = with_mysql(1);
+    config.limits.buffer_bytes = 4_000;
+    let mut world = World::new(config);
+    let client = world.login_mysql(0);
+    let long = "x".repeat(17 << 20);
+    assert_eq!(world.run_sql(client, &format!("SELECT 'a', '{long}' FROM missing")), "E:1146 Z:?");
+    let told = world.run_sql(client, "SELECT 'a' FROM rows_1_17000000");
+    assert!(told.starts_with("T D:axxx") && told.ends_with("x C:rows Z:I"), "{}", told.len());
+    assert_eq!(world.run_sql(client, "SELECT 'b'"), "T D:b C:rows Z:I");
+    assert!(world.desks[0].relay.held_bytes() < 100_000);
+    world.everybody_leaves();
+}
