@@ -192,7 +192,8 @@ def test_database_that_is_full_is_told_and_waited_for(
             others.append(own_postgres.connect())
     except Exception as full:
         assert "53300" in str(getattr(full, "sqlstate", "")) or "slots" in str(full)
-    maitred = make_maitred({"pool": {"size": 3, "queue_timeout": "1s"}})
+    pool = {"size": 3, "queue_timeout": "1s", "login_retry_max": "500ms"}
+    maitred = make_maitred({"pool": pool})
     told = " ".join(trouble(maitred).values())
     assert "slots" in told or "too many" in told, told
     for other in others[:20]:

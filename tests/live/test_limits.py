@@ -34,6 +34,7 @@ def test_third_client_is_refused(
         assert (found["S"], found["C"]) == ("FATAL", "53300")
         assert names_setting(found, setting), found
         assert "2 of 2" in found["M"], found
+        assert maitred.console("SHOW POOLS"), "who could mend it is shut out"
         for client in (one, two):
             assert client.value("select 1") == "1"
     # Whoever leaves makes room.

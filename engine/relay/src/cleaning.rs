@@ -12,6 +12,7 @@ use crate::ids::{ServerId, Time};
 use crate::server;
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
+use crate::things::Unexplained;
 use crate::Relay;
 
 /// What stands in `reset_query` for a new session in the same connection.
@@ -120,6 +121,7 @@ impl Relay {
             server.owe(Answer::Ready(Unit::Query), false, now);
         }
         server.forget_numbers();
+        server.unexplained = Unexplained::Nothing;
         let mut settings = Settings::default();
         for name in server.dialect.lasting_settings() {
             if let Some(value) = server.settings.value(name) {

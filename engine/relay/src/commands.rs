@@ -472,7 +472,7 @@ impl Relay {
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
         if dialect.is_silent_end(here) {
-            self.note_silent_end(id, client, outcome.status);
+            self.note_silent_end(id, outcome.status);
             let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
             if !is_told && outcome.status & STATE_CHANGED != 0 {
                 self.say(client, |out| dialect.say_silent_end(out, here));

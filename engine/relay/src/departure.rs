@@ -8,6 +8,7 @@ use crate::action::{Action, ClientEnd, ServerEnd};
 use crate::client::State;
 use crate::ids::{ClientId, ServerId, Time};
 use crate::server;
+use crate::things::Unexplained;
 use crate::Relay;
 
 impl Relay {
@@ -58,6 +59,7 @@ impl Relay {
         server.must_reset |= mode == crate::snapshot::PoolMode::Session;
         server.stop_recording();
         server.is_promised = false;
+        server.must_reset |= std::mem::take(&mut server.unexplained) != Unexplained::Nothing;
         if server.is_paused {
             server.is_paused = false;
             self.actions.push(Action::ResumeServer(id));

@@ -205,6 +205,8 @@ impl Relay {
         wanted: &crate::session_state::Settings,
     ) {
         let now = self.now;
+        // Why: of what these change, nothing is noted.
+        self.ask_what_changed(to);
         let server = &mut self.servers[to];
         let fresh = server.shared.welcome();
         let mut changes = adjust::plan(server.dialect, from, wanted);

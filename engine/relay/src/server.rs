@@ -34,7 +34,7 @@ use crate::open::Opening;
 use crate::session_state::Settings;
 use crate::snapshot::Endpoint;
 use crate::statements::{ServerStatements, Statement, StatementKey};
-use crate::things::Made;
+use crate::things::{Made, Unexplained};
 use crate::trace::Trace;
 use crate::Relay;
 
@@ -175,6 +175,8 @@ pub struct Server {
     pub made: Made,
     /// The statement under way shows by itself why the server would say that its session's state changed.
     pub explains_change: bool,
+    /// What it said that something has changed of, without saying what.
+    pub unexplained: Unexplained,
     /// It was opened to stop what this one runs.
     pub kills: Option<ServerId>,
 }

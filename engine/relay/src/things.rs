@@ -4,7 +4,7 @@
 
 use maitred_wire::dialect::{Change, SettingChange};
 use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
-use maitred_wire::{Dialect, Fault};
+use maitred_wire::{Dialect, Fault, Transaction};
 
 use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId, Time};
@@ -19,8 +19,20 @@ const OPENING_PATIENCE_MS: u64 = 200;
 const LOOK_AGAIN_MS: u64 = 50;
 
 /// Spec: MySQL "Status Flags".
+const IN_TRANSACTION: u16 = 1;
 const MORE_RESULTS: u16 = 1 << 3;
 const STATE_CHANGED: u16 = 1 << 14;
+
+/// What a server said that something has changed of, at the end of rows, which cannot say what. Measured: MariaDB
+/// 10.11 tells it with the next SET or the next transaction, MySQL 9.7 with whatever comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unexplained {
+    #[default]
+    Nothing,
+    /// Within a transaction: MariaDB calls it a change that a transaction has read. Hence most often nothing else.
+    Transaction,
+    Session,
+}
 
 /// Does the client give something back?
 fn gives_back(effects: &Effects) -> bool {
@@ -179,6 +191,7 @@ impl Relay {
     ) -> Result<(), Fault> {
         let now = self.now;
         let dialect = self.servers[id].dialect;
+        self.servers[id].unexplained = Unexplained::Nothing;
         for change in dialect.changes_of(changed) {
             match change? {
                 Change::Setting(name, value) => {
@@ -215,32 +228,50 @@ impl Relay {
         Ok(())
     }
 
-    /// Rows have ended in a way that does not tell what changed meanwhile, in a view or a function: it is told with
-    /// what is asked next. Measured: MariaDB 10.11 says in the flags that there is something, and what with the next
-    /// SET; MySQL 9.7 says it with whatever comes next.
-    pub(crate) fn note_silent_end(&mut self, id: ServerId, client: ClientId, status: u16) {
+    /// Rows have ended in a way that does not tell what changed meanwhile, in a view or a function.
+    pub(crate) fn note_silent_end(&mut self, id: ServerId, status: u16) {
         if !self.is_shared(id) {
             return;
         }
         let now = self.now;
-        let is_last = status & MORE_RESULTS == 0;
         let server = &mut self.servers[id];
         if status & STATE_CHANGED != 0 {
-            let unseen = server.dialect.effects_unseen();
-            server.trace_mut(now).pending.add(&unseen);
-            if is_last {
-                server.explains_change = true;
-                server.dialect.write_tracking(&mut server.output);
-                server.owe(Answer::Ready(Unit::Query), false, now);
-                self.disturb(Some(client));
-                self.flush_server(id);
-            }
-        } else if is_last && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine()) {
+            let is_inside = status & IN_TRANSACTION != 0 && server.unexplained != Unexplained::Session;
+            server.unexplained = if is_inside { Unexplained::Transaction } else { Unexplained::Session };
+        } else if status & MORE_RESULTS == 0
+            && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine())
+        {
             server.explains_change = false;
             server.dialect.write_sync(&mut server.output);
             server.owe(Answer::Ready(Unit::Sync), false, now);
             self.flush_server(id);
         }
+    }
+
+    /// Ask a server what it has changed and not told yet. Returns whether there was something.
+    pub(crate) fn ask_what_changed(&mut self, id: ServerId) -> bool {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        let requests = match std::mem::take(&mut server.unexplained) {
+            Unexplained::Nothing => return false,
+            Unexplained::Transaction if server.transaction == Transaction::None => {
+                server.explains_change = false;
+                server.dialect.write_empty_transaction(&mut server.output)
+            }
+            _ => {
+                let unseen = server.dialect.effects_unseen();
+                server.trace_mut(now).pending.add(&unseen);
+                server.explains_change = true;
+                server.dialect.write_tracking(&mut server.output);
+                1
+            }
+        };
+        for _ in 0..requests {
+            server.owe(Answer::Ready(Unit::Query), false, now);
+        }
+        self.disturb(self.servers[id].client());
+        self.flush_server(id);
+        true
     }
 
     /// Does somebody wait for a server of this pool, who gets no other?

@@ -327,6 +327,9 @@ impl Relay {
         if self.must_tell(id) && self.servers[id].trace.as_ref().is_none_or(|trace| trace.may_end()) {
             return self.ask_what_went_wrong(id);
         }
+        if self.ask_what_changed(id) {
+            return Standing::Asked;
+        }
         let is_wanted = self.is_wanted(id);
         let server = &self.servers[id];
         let Some(trace) = &server.trace else { return Standing::Clean };

@@ -194,6 +194,7 @@ impl Server {
             running: None,
             made: Default::default(),
             explains_change: false,
+            unexplained: Default::default(),
             kills: None,
             owed: Default::default(),
             pending_names: Default::default(),

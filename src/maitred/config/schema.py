@@ -430,7 +430,8 @@ TLS_SERVER = (
 LIMITS = (
     Setting(
         name="limits.clients", kind=Kind.COUNT, default=10_000, field="clients", zero="no limit",
-        meaning="Clients in total.", neighbour="each needs a file descriptor: see `ulimit -n`",
+        meaning="Clients in total; beyond it, the console alone is let in.",
+        neighbour="each needs a file descriptor: see `ulimit -n`",
         pgbouncer="max_client_conn",
     ),
     Setting(

@@ -22,7 +22,7 @@ from fix_mysql_front import Front
 from fix_mysql_packets import CAPABILITIES
 from fix_mysql_wire import MysqlError, MysqlWire
 from fix_postgres import Postgres
-from fix_processes import eventually
+from fix_processes import eventually, free_port
 
 pytestmark = [pytest.mark.one_backend, pytest.mark.flavour("mariadb")]
 
@@ -186,7 +186,7 @@ def test_a_reload_brings_and_takes_the_listener(both: Callable[..., Maitred]) ->
     maitred = both()
     with by_mysql(maitred) as client:
         listen = maitred.config["listen"]
-        old, listen["mysql"] = listen["mysql"], f"127.0.0.1:{maitred.mysql_port + 1}"
+        old, listen["mysql"] = listen["mysql"], f"127.0.0.1:{free_port()}"
         maitred.reload()
         eventually(lambda: is_refused(maitred.mysql_port))
         assert client.value("select 2") == "2", "who is in stays in"

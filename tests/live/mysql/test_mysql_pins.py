@@ -253,6 +253,20 @@ def test_nobody_is_pinned_by(two: Front, name: str) -> None:
         each.run("commit")
 
 
+def test_a_transaction_that_reads_is_asked_nothing_more(make_front: Callable[..., Front]) -> None:
+    # Why: it says at the end of rows that something has changed, which is only that it has read.
+    client = make_front({"pool": {"size": 1}}).wire()
+    client.run("create table read_here (n int)")
+
+    def questions() -> int:
+        return int(client.query("show session status like 'Questions'")[0].rows[0][1])
+
+    before = questions()
+    for _ in range(3):
+        client.run("begin", "select * from read_here", "select count(*) from read_here", "commit")
+    assert questions() - before == 13
+
+
 def test_three_clients_that_read_variables_share_one_server(
     make_front: Callable[..., Front],
 ) -> None:

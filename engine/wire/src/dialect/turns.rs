@@ -168,6 +168,14 @@ impl Dialect {
         self == Dialect::Mysql && findings.contains(&Finding::Trace(Traces::VARIABLES))
     }
 
+    /// Write a transaction in which nothing happens; returns how many requests that is.
+    pub fn write_empty_transaction(self, out: &mut Vec<u8>) -> u8 {
+        mysql::reply::query(out, b"BEGIN");
+        // Why so many words: `completion_type` would begin another, or close the connection.
+        mysql::reply::query(out, b"COMMIT AND NO CHAIN NO RELEASE");
+        2
+    }
+
     /// Have a server tell again what changes in its session: one request with one `Ready`.
     pub fn write_tracking(self, out: &mut Vec<u8>) {
         mysql::reply::query(out, mysql::setup::SETUP.as_bytes());
