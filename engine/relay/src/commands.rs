@@ -58,7 +58,8 @@ impl Relay {
         if server.is_awaited() || server.preparing.is_some() || self.is_choked(id) {
             return Ok(Step::Wait);
         }
-        if self.servers[to].may_reset(&self.clients[id].own_settings) {
+        let server = &self.servers[to];
+        if server.may_reset(&self.clients[id].own_settings) || server.is_telling_what_is_left() {
             return Ok(Step::Wait);
         }
         let now = self.now;

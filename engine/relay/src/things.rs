@@ -8,6 +8,7 @@ use maitred_wire::{Dialect, Fault, Transaction};
 
 use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId, Time};
+use crate::server::Server;
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
 use crate::trace::Trace;
@@ -68,9 +69,6 @@ impl Made {
 impl Trace {
     /// Take over what texts say that have been answered.
     pub(crate) fn note_things(&mut self, made: &mut Made, things: &[Thing], has_failed: bool) {
-        if things.is_empty() {
-            return;
-        }
         let unnamed = |held: &Things| (held.unnamed(Traces::TEMPORARY), held.unnamed(Traces::PREPARED));
         let before = unnamed(&self.held);
         self.held.note(things, has_failed);
@@ -130,7 +128,7 @@ impl Trace {
         }
         let found = [Traces::VARIABLES, Traces::TEMPORARY].into_iter().filter(|kind| left.has(*kind));
         let mut found: Vec<Thing> = found.map(|kind| Thing::Made(kind, "".into())).collect();
-        for thing in effects.things.iter().filter(|_| !question.may_be_refused) {
+        for thing in &effects.things {
             match thing {
                 Thing::Prepared(name, text) => {
                     let fits = settings.set_within(&dialect.name_among_settings(name), text, limit);
@@ -168,11 +166,27 @@ impl Trace {
     }
 }
 
+impl Server {
+    /// What the last statement said of things with names is known now to be so, or not.
+    pub(crate) fn settle_things(&mut self) {
+        let Some(trace) = &mut self.trace else { return };
+        let has_failed = std::mem::take(&mut trace.has_statement_failed);
+        let mut things = std::mem::take(&mut trace.pending.things);
+        if things.is_empty() {
+            return;
+        }
+        trace.note_things(&mut self.made, &things, has_failed);
+        things.retain(|thing| !has_failed && matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
+        trace.settled.get_or_insert_with(Vec::new).append(&mut things);
+    }
+}
+
 impl Relay {
     /// A statement of the client's begins.
     #[inline]
     pub(crate) fn begin_statement(&mut self, id: ServerId, text: &[u8], effects: Option<&Effects>) {
         let server = &mut self.servers[id];
+        server.settle_things();
         server.explains_change = server.dialect.explains_change(text, effects);
         if let Some(trace) = &mut server.trace {
             trace.next_statement();

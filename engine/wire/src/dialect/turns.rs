@@ -211,6 +211,11 @@ impl Dialect {
         mysql::leftovers::substituted(text, known)
     }
 
+    /// Does a statement leave the messages of the one before, unless it gives some itself?
+    pub fn keeps_messages(self, text: &[u8]) -> bool {
+        self == Dialect::Mysql && mysql::diagnostics::keeps_messages(text)
+    }
+
     /// An assignment in the place of a text that asks what went wrong; None: the server is to answer it.
     pub fn diagnosed(self, text: &[u8], known: &Diagnosed<'_>) -> Option<Vec<u8>> {
         mysql::diagnostics::assigned(text, known)
