@@ -15,7 +15,9 @@ use crate::effects::{Effects, Thing, Touched, Traces};
 /// The effects of `text`, which may hold several statements; None: none but what the server tells by itself.
 pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
     let mut found = judged(text, Reading::USUAL);
-    if text.contains(&b'\\') || text.windows(2).any(|pair| pair == b"/*") {
+    let may_be_read_otherwise =
+        memchr::memchr2_iter(b'\\', b'*', text).any(|at| text[at] == b'\\' || at > 0 && text[at - 1] == b'/');
+    if may_be_read_otherwise {
         for reading in Reading::others(text) {
             let mut other = judged(text, reading);
             // Why not these: read otherwise than it is meant, any text is odd.
@@ -101,16 +103,20 @@ pub fn explains_change(text: &[u8], effects: Option<&Effects>) -> bool {
     ];
     let mut words = Words::usual(text);
     let (mut begins, mut is_explained) = (true, false);
+    let is_one = memchr::memchr(b';', text).is_none();
     // Why first: this is asked of every statement, and most read or write rows.
     if effects.is_some_and(|effects| effects.begins.has(Traces::ROUTINE) || effects.settings.unnamed) {
         return false;
     }
     while let Some(token) = words.next() {
         match token {
+            Token::Word(word) if begins && is_any(word, &READS) => {}
             Token::Word(word) if begins && is_any(word, &VERBS) => is_explained = true,
-            Token::Word(word) if begins && !is_any(word, &READS) => return false,
-            Token::Word(_) if begins && !words.rest.contains(&b';') => break,
+            Token::Word(_) if begins => return false,
             _ => {}
+        }
+        if is_one && matches!(token, Token::Word(_)) {
+            break;
         }
         begins = token == Token::Symbol(b';');
     }
@@ -259,7 +265,9 @@ impl<'a> Judge<'a> {
                         return self.put_back(word);
                     }
                     is_into = self.word(word, previous);
-                    is_target &= !is_any(word, &[b"values", b"value", b"select", b"set", b"with"]);
+                    if is_target {
+                        is_target = !is_any(word, &[b"values", b"value", b"select", b"set", b"with"]);
+                    }
                     previous = Some(word);
                     continue;
                 }

@@ -146,8 +146,8 @@ fn may_ask(text: &[u8]) -> bool {
     let ends = |bytes: &[u8], lower: &[u8]| {
         bytes.len() >= lower.len() && is(&bytes[bytes.len() - lower.len()..], lower)
     };
-    for (at, byte) in text.iter().enumerate() {
-        match byte {
+    for at in memchr::memchr2_iter(b'_', b'@', text) {
+        match text[at] {
             b'_' => {
                 let (before, after) = (&text[..at], &text[at + 1..]);
                 let is_one = AFTER.iter().any(|name| begins(after, name))
