@@ -2,7 +2,7 @@
 //!
 //! Asks nothing itself: `trace` does. Called by `trace` for its answers, by `commands` for each end of a statement.
 
-use maitred_wire::dialect::{Change, SettingChange};
+use maitred_wire::dialect::{Change, Explained, SettingChange};
 use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
 use maitred_wire::{Dialect, Fault, Transaction};
 
@@ -167,6 +167,28 @@ impl Trace {
 }
 
 impl Server {
+    /// What made the statement `name` of SQL's own, if its client made or forgot one of this name in this lease;
+    /// Some(None): it forgot it.
+    pub(crate) fn made_here(&self, name: &str) -> Option<Option<&str>> {
+        let things = self.trace.as_ref()?.settled.as_ref()?;
+        things.iter().rev().find_map(|thing| match thing {
+            Thing::Prepared(of, made) if **of == *name => Some(Some(&**made)),
+            Thing::Forgotten(of) if **of == *name => Some(None),
+            _ => None,
+        })
+    }
+
+    /// May it have a statement of this name that no text shows, or whose text cannot be said again?
+    pub(crate) fn may_have_unseen(&self, name: &str) -> bool {
+        let Some(trace) = &self.trace else { return false };
+        let hides = Traces::ROUTINE.with(Traces::UNKNOWN);
+        let is_hidden = |effects: &Effects| effects.settings.unnamed || effects.begins.has(hides);
+        // Why variables: where a server does not tell of those, it does not tell of statements either.
+        trace.pins.has(hides.with(Traces::VARIABLES))
+            || trace.held.names(Traces::PREPARED).any(|held| held.is_empty() || held == name)
+            || self.suspected().any(is_hidden)
+    }
+
     /// What the last statement said of things with names is known now to be so, or not.
     pub(crate) fn settle_things(&mut self) {
         let Some(trace) = &mut self.trace else { return };
@@ -187,7 +209,7 @@ impl Relay {
     pub(crate) fn begin_statement(&mut self, id: ServerId, text: &[u8], effects: Option<&Effects>) {
         let server = &mut self.servers[id];
         server.settle_things();
-        server.explains_change = server.dialect.explains_change(text, effects);
+        server.explained = server.dialect.explained(text, effects);
         if let Some(trace) = &mut server.trace {
             trace.next_statement();
         }
@@ -214,7 +236,7 @@ impl Relay {
                 Change::Schema(name) => {
                     self.note_setting(id, client, b"schema", name);
                 }
-                Change::Unnamed if !self.servers[id].explains_change && self.is_shared(id) => {
+                Change::Unnamed if !self.servers[id].explained.is_so() && self.is_shared(id) => {
                     let unseen = dialect.effects_unseen();
                     self.servers[id].trace_mut(now).pending.add(&unseen);
                 }
@@ -255,7 +277,7 @@ impl Relay {
         } else if status & MORE_RESULTS == 0
             && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine())
         {
-            server.explains_change = false;
+            server.explained = Explained::NOTHING;
             server.dialect.write_sync(&mut server.output);
             server.owe(Answer::Ready(Unit::Sync), false, now);
             self.flush_server(id);
@@ -269,13 +291,13 @@ impl Relay {
         let requests = match std::mem::take(&mut server.unexplained) {
             Unexplained::Nothing => return false,
             Unexplained::Transaction if server.transaction == Transaction::None => {
-                server.explains_change = false;
+                server.explained = Explained::NOTHING;
                 server.dialect.write_empty_transaction(&mut server.output)
             }
             _ => {
                 let unseen = server.dialect.effects_unseen();
                 server.trace_mut(now).pending.add(&unseen);
-                server.explains_change = true;
+                server.explained = Explained::ALL;
                 server.dialect.write_tracking(&mut server.output);
                 1
             }

@@ -2,7 +2,7 @@
 //!
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
-use super::{Asks, Change, Diagnosed, Known, Message, Outcome, Prepared, Run, Show, Voice};
+use super::{Asks, Change, Diagnosed, Explained, Known, Message, Outcome, Prepared, Run, Show, Voice};
 use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
 
@@ -147,10 +147,10 @@ impl Dialect {
         }
     }
 
-    /// Does `text` show why a server would say that something unnamed changed in its session?
+    /// Which statements of `text` show why a server would say that something unnamed changed in its session?
     #[inline]
-    pub fn explains_change(self, text: &[u8], effects: Option<&Effects>) -> bool {
-        mysql::judge::explains_change(text, effects)
+    pub fn explained(self, text: &[u8], effects: Option<&Effects>) -> Explained {
+        mysql::explained::explained(text, effects)
     }
 
     /// What to suspect when it says so and the text does not.

@@ -79,50 +79,6 @@ pub const UNDONE: Traces = BY_NAME
     .with(Traces::SEQUENCES)
     .with(Traces::EXCESS);
 
-/// Does `text` itself show why a server would say that the state of its session changed, and nothing that may have
-/// done so unseen?
-pub fn explains_change(text: &[u8], effects: Option<&Effects>) -> bool {
-    const READS: [&[u8]; 5] = [b"select", b"show", b"explain", b"describe", b"desc"];
-    const VERBS: [&[u8]; 16] = [
-        b"execute",
-        b"set",
-        b"use",
-        b"create",
-        b"drop",
-        b"alter",
-        b"prepare",
-        b"deallocate",
-        b"begin",
-        b"start",
-        b"commit",
-        b"rollback",
-        b"lock",
-        b"unlock",
-        b"flush",
-        b"xa",
-    ];
-    let mut words = Words::usual(text);
-    let (mut begins, mut is_explained) = (true, false);
-    let is_one = memchr::memchr(b';', text).is_none();
-    // Why first: this is asked of every statement, and most read or write rows.
-    if effects.is_some_and(|effects| effects.begins.has(Traces::ROUTINE) || effects.settings.unnamed) {
-        return false;
-    }
-    while let Some(token) = words.next() {
-        match token {
-            Token::Word(word) if begins && is_any(word, &READS) => {}
-            Token::Word(word) if begins && is_any(word, &VERBS) => is_explained = true,
-            Token::Word(_) if begins => return false,
-            _ => {}
-        }
-        if is_one && matches!(token, Token::Word(_)) {
-            break;
-        }
-        begins = token == Token::Symbol(b';');
-    }
-    is_explained
-}
-
 /// The first word of `text`, behind whatever brackets and comments.
 pub fn first_word(text: &[u8]) -> Option<&[u8]> {
     let mut words = Words::usual(text);
