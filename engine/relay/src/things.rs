@@ -198,7 +198,7 @@ impl Server {
             return;
         }
         trace.note_things(&mut self.made, &things, has_failed);
-        things.retain(|thing| !has_failed && matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
+        things.retain(|thing| !has_failed || !matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
         trace.settled.get_or_insert_with(Vec::new).append(&mut things);
     }
 }

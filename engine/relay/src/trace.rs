@@ -38,7 +38,8 @@ pub struct Trace {
     has_failed: bool,
     /// The statement under way, or the last one, did.
     pub(crate) has_statement_failed: bool,
-    /// What statements that were carried out said of things with names, since the server was asked last.
+    /// What statements said of things with names since the server was asked last; of those that failed, no
+    /// statements that they would have prepared or forgotten.
     pub(crate) settled: Option<Vec<Thing>>,
     /// Proven to be there, or not to be disproven.
     pub pins: Traces,
