@@ -190,6 +190,7 @@ impl Relay {
         if let Err(complaint) = suspected {
             return Ok(self.fail_command(id, &complaint, message, here));
         }
+        self.prepare_insert_id(id, to, judged.as_deref());
         let answered = if Self::is_whole(message, here) { self.answer_in_text(id, to, text) } else { None };
         self.servers[to].owe(Answer::Ready(Unit::Query), true, now);
         self.note_text(to, here);

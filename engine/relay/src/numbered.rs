@@ -111,6 +111,7 @@ impl Relay {
                 return Ok(self.fail_command(id, &complaint, message, here));
             }
         }
+        self.prepare_insert_id(id, to, statement.effects.as_deref());
         let statement = self.answer_in_statement(id, to, &statement).unwrap_or(statement);
         let Some(of_server) = self.number_there(id, to, &statement) else { return Ok(Step::Wait) };
         let counters = &mut self.pools[self.clients[id].pool.0 as usize].counters;

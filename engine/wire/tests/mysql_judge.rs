@@ -79,6 +79,33 @@ fn variables_are_named_that_may_have_another_value() {
 }
 
 #[test]
+fn numbers_of_rows_are_asked_for_where_the_end_does_not_tell_them() {
+    let asked = |text: &str| of(text).settings.asked.iter().any(|name| **name == *"last_insert_id");
+    for text in [
+        "insert into t (a) values (1), (2) returning id, a",
+        "REPLACE INTO t SELECT * FROM u RETURNING id",
+        "select 1; insert into t values () returning *",
+        "prepare p from 'insert into t values () returning id'; execute p",
+        "execute immediate 'insert into t (a) values (1) returning id'",
+        "execute p",
+        "call p()",
+        "begin not atomic insert into t (a) values (1); end",
+        "update t set id = last_insert_id(id + 1)",
+        "set last_insert_id = 5",
+    ] {
+        assert!(asked(text), "{text}");
+    }
+    for text in [
+        "insert into t (a) values ('returning')",
+        "insert into t (a) values (1); delete from t returning id",
+        "insert into t (a) select last_insert_id()",
+        "select returning from t",
+    ] {
+        assert!(!asked(text), "{text}");
+    }
+}
+
+#[test]
 fn traces_are_seen_where_they_begin() {
     let begins = |text: &str| of(text).begins;
     for (text, kind) in [

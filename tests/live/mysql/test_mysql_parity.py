@@ -44,7 +44,6 @@ OPEN = {
     "ids": "SET insert_id keeps its server until a row takes the number",
     "warnings": "MariaDB keeps its list of warnings through statements that use no table",
     "xa": "what a statement ends in a lease in which another failed counts as being there",
-    "returning": "INSERT ... RETURNING ends without telling the id that it made",
 }
 
 
@@ -97,6 +96,23 @@ a: select last_insert_id()
 b: select last_insert_id()
 a: delete from t returning id
 a: select row_count()
+a: replace into t (id, n) values (40, 1), (null, 2) returning id
+a: select last_insert_id(), @@identity
+b: insert into t (n) values (7) returning id
+b: create procedure idle() select 1
+b: call idle()
+b: select last_insert_id()
+a: update t set n = last_insert_id(n + 1) where id = 12345
+a: select last_insert_id()
+a*: begin
+a: insert into t (n) values (9) returning id
+a: select last_insert_id()
+a-: commit
+a: select last_insert_id()
+a: @prepare p: insert into t (n) values (?) returning id, n
+a: @execute p: 5
+a: select last_insert_id()
+b: select last_insert_id()
 """,
     "compound": """
 a: begin not atomic set @c = 4; end
