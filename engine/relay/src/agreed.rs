@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use maitred_wire::dialect::{Compression, Voice};
+use maitred_wire::dialect::{Compression, Tracking, Voice};
 use maitred_wire::{Complaint, CopyDirection, Transaction};
 
 use crate::client::{Client, State};
@@ -31,6 +31,8 @@ pub struct Agreed {
     pub nonce: Option<[u8; 20]>,
     /// What its last statement left to be asked for.
     pub left: Left,
+    /// What it has chosen to be told of its session.
+    pub tracking: Tracking,
     /// What it is told once it has sent the file that its server asked for, which is gone.
     pub after_file: Option<Box<Complaint>>,
     /// Types of the parameters of its statements, as it told them last.
@@ -61,9 +63,10 @@ impl Client {
         self.agreed.as_ref().map_or(0, |agreed| self.dialect.class_of(agreed.capabilities))
     }
 
-    /// Is it told of its session's state at the end of each statement?
-    pub fn is_told_of_its_state(&self) -> bool {
-        self.agreed.as_ref().is_some_and(|agreed| agreed.capabilities & SESSION_TRACK != 0)
+    /// What it is told of its session's state at the end of each statement; None: nothing.
+    pub fn tracking(&self) -> Option<&Tracking> {
+        let agreed = self.agreed.as_ref().filter(|agreed| agreed.capabilities & SESSION_TRACK != 0)?;
+        Some(&agreed.tracking)
     }
 
     /// Does it send a file whose server is gone?

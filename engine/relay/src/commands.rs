@@ -58,7 +58,8 @@ impl Relay {
         if server.is_awaited() || server.preparing.is_some() || self.is_choked(id) {
             return Ok(Step::Wait);
         }
-        if self.servers[to].may_reset(&self.clients[id].own_settings) {
+        if self.servers[to].may_reset(&self.clients[id].own_settings) || self.servers[to].is_telling_choice()
+        {
             return Ok(Step::Wait);
         }
         let now = self.now;
@@ -366,6 +367,7 @@ impl Relay {
         if let Some(agreed) = &mut client.agreed {
             agreed.types.clear();
             agreed.left = Default::default();
+            agreed.tracking = Default::default();
         }
         if let State::Leased(server) = client.state {
             client.state = State::Idle;
@@ -474,18 +476,18 @@ impl Relay {
         self.note_left(client, id, &outcome);
         if dialect.is_silent_end(here) {
             self.note_silent_end(id, outcome.status);
-            let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+            let is_told = self.clients.get(client).is_some_and(|client| client.tracking().is_some());
             if !is_told && outcome.status & STATE_CHANGED != 0 {
                 self.say(client, |out| dialect.say_silent_end(out, here));
                 return Ok(false);
             }
         }
-        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+        let tracking = self.clients.get(client).and_then(|client| client.tracking()).cloned();
         // Why the flag too: the end of rows has it without saying what changed.
-        if outcome.changed.is_empty() && (is_told || outcome.status & SESSION_STATE_CHANGED == 0) {
+        if outcome.changed.is_empty() && (tracking.is_some() || outcome.status & SESSION_STATE_CHANGED == 0) {
             return Ok(true);
         }
-        self.say(client, |out| dialect.say_outcome(out, here, &outcome, is_told));
+        self.say(client, |out| dialect.say_outcome(out, here, &outcome, tracking.as_ref()));
         Ok(false)
     }
 }

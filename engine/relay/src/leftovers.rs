@@ -161,6 +161,9 @@ impl Relay {
         let (lease, number) = (self.lease_of(to), self.cancel_key(id, 0).pid);
         let mut known =
             Known { connection_id: asks.connection_id.then_some(u64::from(number)), ..Known::default() };
+        if asks.tracking {
+            known.tracking = self.clients[id].agreed.as_ref().map(|agreed| agreed.tracking.clone());
+        }
         let Some(left) = self.left(id) else { return known };
         left.is_asking =
             asks.warning_count || asks.error_count || asks.get_diagnostics || asks.shows.is_some();

@@ -24,6 +24,7 @@ use crate::ids::{ClientId, ServerId, Time};
 use crate::server::Server;
 use crate::session_state::Settings;
 use crate::snapshot::{ListenMode, Pinning, PoolMode, SequenceScope};
+use crate::tracking::Choice;
 use crate::Relay;
 
 /// Why a server goes whose client had a routine take a lock.
@@ -38,9 +39,9 @@ const TEXT_KEPT: usize = 1024;
 pub struct Trace {
     /// Suspected since the last answer.
     pub(crate) pending: Effects,
-    asked: Option<Asked>,
+    pub(crate) asked: Option<Asked>,
     /// A statement failed since the last answer: what was named may be as it was, by whomever that was set.
-    has_failed: bool,
+    pub(crate) has_failed: bool,
     /// Proven to be there, or not to be disproven.
     pub pins: Traces,
     /// What is there by name, where kinds come and go so.
@@ -51,7 +52,7 @@ pub struct Trace {
 }
 
 #[derive(Debug, Default)]
-struct Asked {
+pub(crate) struct Asked {
     effects: Effects,
     question: Question,
     findings: Vec<Finding>,
@@ -59,9 +60,17 @@ struct Asked {
     is_stop: bool,
     /// It was asked what went wrong, and tells it in these rows.
     messages: Option<Vec<Box<[u8]>>>,
+    /// It was asked what its client has chosen to be told, by settings of these names.
+    pub(crate) choice: Option<Choice>,
     is_damaged: bool,
     /// It was cancelled instead of something of the client's: to be asked again.
     is_void: bool,
+}
+
+impl Asked {
+    pub(crate) fn for_choice(choice: Choice) -> Self {
+        Asked { choice: Some(choice), ..Asked::default() }
+    }
 }
 
 /// Does the server say by itself when this setting changes? Then it is known already.
@@ -206,6 +215,10 @@ impl Server {
             messages.extend(row.map(|row| dialect.message_of(row)));
             return;
         }
+        if let Some(choice) = &mut asked.choice {
+            choice.row = row.map(Box::from);
+            return;
+        }
         match row.and_then(|row| dialect.finding_of(row)) {
             Some(finding) => asked.findings.push(finding),
             None => asked.is_damaged = true,
@@ -281,10 +294,11 @@ impl Relay {
         let settings = &self.pools[server.pool.0 as usize].route.settings;
         if settings.mode == PoolMode::Session {
             // The session is the client's own; but what a reset brings back it would not know.
-            if effects.settings.reset.is_empty() && !effects.settings.reset_all {
+            let (settings, blinds) = (effects.settings, effects.blinds);
+            if settings.reset.is_empty() && !settings.reset_all && blinds.is_empty() {
                 return Ok(());
             }
-            effects = Effects { settings: effects.settings, ..Effects::default() };
+            effects = Effects { settings, blinds, ..Effects::default() };
         }
         let (pinning, pin_ignore, listen) = (settings.pinning, settings.pin_ignore, settings.listen);
         self.suspect_sequences(id, &mut effects);
@@ -408,11 +422,6 @@ impl Relay {
             // Why before it is proven: the text says so, and an operator may look meanwhile.
             trace.pins.add(question.traces.and(Traces::LOCKS));
         }
-        if effects.blinds {
-            dialect.write_tracking(&mut server.output);
-            server.adjusting += 1;
-            server.owe(Answer::Ready(Unit::Query), false, now);
-        }
         let trace = server.trace.as_mut().expect("looked at above");
         trace.asked = Some(Asked { effects, question, ..Asked::default() });
         let asked = trace.asked.as_ref().expect("just set");
@@ -485,6 +494,10 @@ impl Relay {
                 let trace = self.servers[id].trace_mut(now);
                 trace.pins = trace.pins.without(Traces::LISTENS);
             }
+            return;
+        }
+        if let Some(choice) = asked.choice {
+            self.keep_choice(id, client, choice, asked.is_void);
             return;
         }
         if let Some(messages) = asked.messages {
@@ -581,17 +594,5 @@ impl Relay {
             }
         }
         self.count_pins(new);
-    }
-
-    /// A client leaves a server with traces: they are gone before anybody else gets it.
-    /// False: they cannot be undone.
-    pub(crate) fn forget_trace(&mut self, id: ServerId) -> bool {
-        let server = &mut self.servers[id];
-        let Some(trace) = server.trace.take() else { return true };
-        let mut left = trace.pins;
-        left.add(trace.pending.begins);
-        let is_touched = trace.asked.is_some() || !trace.pending.settings.is_empty();
-        server.must_reset |= is_touched || !left.without(Traces::PRIVATE).is_empty();
-        left.without(server.dialect.undone()).is_empty()
     }
 }

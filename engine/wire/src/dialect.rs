@@ -21,6 +21,7 @@ pub use crate::mysql::leftovers::{Asks, Known, Message, Show};
 pub use crate::mysql::progress::{Change, Outcome, Reading};
 pub use crate::mysql::reply::Voice;
 pub use crate::mysql::statement::{Prepared, Run};
+pub use crate::mysql::tracking::Tracking;
 pub use crate::postgres::progress::Tag;
 pub use crate::postgres::reply::ColumnType;
 pub use crate::postgres::statement::{BindHead, Prepare};

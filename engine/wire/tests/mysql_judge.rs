@@ -227,8 +227,18 @@ fn values_that_the_tracker_does_not_tell_are_asked_for() {
     ] {
         assert_eq!(asked(text), names, "{text}");
     }
-    assert!(of("set autocommit=1, session_track_schema=0").blinds);
-    assert!(!of("set session_track_gtids=OWN_GTID").blinds);
+    assert_eq!(of("set autocommit=1, @@session_track_schema=0").blinds, ["session_track_schema".into()]);
+    assert!(of("set session_track_gtids=OWN_GTID").blinds.is_empty());
+    let blinded = "set session_track_system_variables=''; set sql_mode='ANSI'";
+    assert_eq!(asked(blinded), "sql_mode");
+    assert!(!of(blinded).begins.has(Traces::UNKNOWN));
+    for unseen in ["use shop", "call p()", "execute p", "select f(1)"] {
+        assert!(of(&format!("set session_track_schema=0; {unseen}")).begins.has(Traces::UNKNOWN), "{unseen}");
+        assert!(
+            !of(&format!("{unseen}; set session_track_schema=0")).begins.has(Traces::UNKNOWN),
+            "{unseen}"
+        );
+    }
     assert!(of("set statement sort_buffer_size=1 for select @a:=1").settings.set == ["@a".into()]);
 }
 
@@ -352,6 +362,7 @@ fn look(text: &[u8]) {
         warnings: Some(3),
         errors: Some(4),
         connection_id: Some(5),
+        tracking: Some(Default::default()),
     };
     if let Some(answered) = leftovers::substituted(text, &known) {
         assert!(leftovers::asks(text).is_some());

@@ -57,7 +57,7 @@ def _scripts(names: Iterable[str]) -> list[Any]:
     return [pytest.param(name, marks=marks.get(name, [])) for name in names]
 
 
-@pytest.mark.parametrize("script", _scripts(sorted(SCRIPTS.keys() - HOLDING)))
+@pytest.mark.parametrize("script", _scripts(sorted(SCRIPTS.keys() - HOLDING - {"tracking"})))
 def test_script(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(SCRIPTS[script])
 
@@ -68,7 +68,9 @@ def test_script_with_servers_held(mysql_parity: MysqlParity, script: str) -> Non
     mysql_parity.check_script(SCRIPTS[script])
 
 
-@pytest.mark.parametrize("script", _scripts(["variables", "schema", "encodings", "ids"]))
+@pytest.mark.parametrize(
+    "script", _scripts(["variables", "schema", "encodings", "ids", "tracking"])
+)
 def test_script_by_clients_that_track_their_session(mysql_parity: MysqlParity, script: str) -> None:
     form = {"with_": "SESSION_TRACK DEPRECATE_EOF"}
     mysql_parity.check_script(SCRIPTS[script], a=form, b=form)

@@ -2,7 +2,7 @@
 //!
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
-use super::{Asks, Change, Diagnosed, Known, Message, Outcome, Prepared, Run, Show, Voice};
+use super::{Asks, Change, Diagnosed, Known, Message, Outcome, Prepared, Run, Show, Tracking, Voice};
 use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
 
@@ -181,6 +181,11 @@ impl Dialect {
         mysql::reply::query(out, mysql::setup::SETUP.as_bytes());
     }
 
+    /// Ask a server what its client has just chosen to be told: one request with one `Ready`, and one row.
+    pub fn write_choice_question(self, out: &mut Vec<u8>) {
+        mysql::reply::query(out, mysql::tracking::QUESTION.as_bytes());
+    }
+
     /// Is it an end of rows that cannot tell what changed in the session?
     pub fn is_silent_end(self, message: &[u8]) -> bool {
         mysql::progress::is_silent_end(message)
@@ -244,9 +249,16 @@ impl Dialect {
         mysql::progress::changes(changed)
     }
 
-    /// Say the end of a statement's results, with as much of its session's state as its client is told.
-    pub fn say_outcome(self, out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, is_told: bool) {
-        mysql::reply::outcome(out, message, outcome, is_told);
+    /// Say the end of a statement's results, with as much of its session's state as its client has chosen to be told;
+    /// None: nothing.
+    pub fn say_outcome(
+        self,
+        out: &mut Vec<u8>,
+        message: &[u8],
+        outcome: &Outcome<'_>,
+        tracking: Option<&Tracking>,
+    ) {
+        mysql::reply::outcome(out, message, outcome, tracking);
     }
 
     /// Have a server begin a new session in the same connection, with an operator's `parameters`; returns how many requests that makes, each

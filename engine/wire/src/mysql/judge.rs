@@ -154,11 +154,23 @@ impl<'a> Judge<'a> {
         while let Some(token) = self.words.next() {
             match token {
                 Token::Symbol(b';' | b'(') => {}
+                Token::Word(word) if !self.found.blinds.is_empty() => self.unseen_statement(word),
                 Token::Word(word) => self.statement(word),
                 // A syntax error, or the rest of one.
                 _ => self.body(b"", Until::Semicolon),
             }
         }
+    }
+
+    /// One behind which the server need not tell what changed, in the same text.
+    fn unseen_statement(&mut self, word: &'a [u8]) {
+        let before = self.found.begins.and(Traces::ROUTINE);
+        self.found.begins = self.found.begins.without(Traces::ROUTINE);
+        self.statement(word);
+        if is(word, b"use") || self.found.begins.has(Traces::ROUTINE) {
+            self.found.begins.add(Traces::UNKNOWN);
+        }
+        self.found.begins.add(before);
     }
 
     pub fn begin(&mut self, kind: Traces, name: &str) {
