@@ -144,19 +144,8 @@ impl Relay {
         Step::Used(here.len())
     }
 
-    /// Is all that a query says that one of our clients, by the number that we gave it, is to end? An answer will come.
-    fn kill_by_text(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> bool {
-        let dialect = self.clients[id].dialect;
-        if !Self::is_whole(message, here) {
-            return false;
-        }
-        let Some((number, is_end)) = dialect.killed_by(dialect.query_text(here)) else { return false };
-        let kill = self.wish_to_kill(id, number, is_end);
-        self.ask_to_kill(id, kill)
-    }
-
     /// Is a whole text there?
-    fn is_whole(message: ClientMessage, here: &[u8]) -> bool {
+    pub(crate) fn is_whole(message: ClientMessage, here: &[u8]) -> bool {
         here.len() == message.total && !message.goes_on()
     }
 
@@ -167,12 +156,13 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Result<Step, Fault> {
-        if self.kill_by_text(id, message, here) {
-            return Ok(Step::Used(self.drop_message(id, message, here)));
+        if let Some(step) = self.kill_by_text(id, message, here) {
+            return Ok(step);
         }
         let now = self.now;
         let dialect = self.clients[id].dialect;
-        let text = dialect.query_text(here);
+        let killed = self.text_behind_kills(id, dialect.query_text(here));
+        let text = killed.as_deref().unwrap_or(dialect.query_text(here));
         let mut judged = dialect.effects_of(text);
         if judged.as_ref().is_some_and(|effects| effects.settings.unnamed) {
             if let Some(known) = self.effects_of_executed(id, to, text) {
@@ -195,7 +185,7 @@ impl Relay {
         let answered = if Self::is_whole(message, here) { self.answer_in_text(id, to, text) } else { None };
         self.servers[to].owe(Answer::Ready(Unit::Query), true, now);
         self.note_text(to, here);
-        if let Some(answered) = answered {
+        if let Some(answered) = answered.or(killed) {
             dialect.write_query_text(&mut self.servers[to].output, &answered);
             return Ok(Step::Used(self.drop_message(id, message, here)));
         }
@@ -221,10 +211,10 @@ impl Relay {
         }
         self.clients[id].begin_answer();
         match message.intent {
-            Intent::Query if self.kill_by_text(id, message, here) => {
-                Some(Ok(Step::Used(self.drop_message(id, message, here))))
+            Intent::Query => {
+                let step = self.kill_by_text(id, message, here);
+                step.or_else(|| self.show_left(id, None, message, here)).map(Ok)
             }
-            Intent::Query => self.show_left(id, None, message, here).map(Ok),
             Intent::Ping | Intent::Relogin | Intent::Renew | Intent::Agree => {
                 Some(self.answer_command(id, message, here))
             }

@@ -2,7 +2,9 @@
 //!
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
-use super::{Asks, Change, Diagnosed, Known, Message, Outcome, Prepared, Run, Show, Tracking, Voice};
+use super::{
+    Asks, Change, Diagnosed, Killing, Known, Message, Outcome, Prepared, Run, Show, Tracking, Voice,
+};
 use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
 
@@ -93,12 +95,18 @@ impl Dialect {
         mysql::statement::write_rewind(out, number);
     }
 
-    /// The session that `text` wants killed, if that is all it says: its number, and whether the session itself is
-    /// to end, not only what it runs.
-    pub fn killed_by(self, text: &[u8]) -> Option<(u32, bool)> {
-        let killing = mysql::kill::target(text).filter(|killing| killing.is_alone)?;
-        let is_end = killing.kill == mysql::kill::Kill::Connection;
-        Some((u32::try_from(killing.number).ok()?, is_end))
+    /// The sessions that `text` wants killed before it says anything else.
+    #[inline]
+    pub fn kills_of(self, text: &[u8]) -> Vec<Killing> {
+        mysql::kill::leading(text)
+    }
+
+    /// A statement whose answer is that of one that was carried out, or failed with this number and these words.
+    pub fn statement_answering(self, failure: Option<(u16, &str)>) -> String {
+        match failure {
+            None => mysql::kill::DONE.to_owned(),
+            Some((number, message)) => mysql::kill::failed(number, message),
+        }
     }
 
     /// The session that a command wants killed, by its number.
