@@ -398,6 +398,11 @@ impl Relay {
         let is_preparation = owed.answer == Answer::Ready(Unit::Reply(Reply::Prepared));
         server.copy = None;
         server.pop_answer();
+        if is_preparation && error.is_full && self.close_unused(id) {
+            self.prepare_again(id, client, owed.shown);
+            return (false, Aftermath::None);
+        }
+        let server = self.servers.get_mut(id).expect("held above");
         if !owed.shown {
             if !is_preparation {
                 server.farewell = Some(error.message);

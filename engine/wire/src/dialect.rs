@@ -138,6 +138,7 @@ impl Dialect {
                     message: fields.text(),
                     is_fatal,
                     is_changed,
+                    is_full: false,
                 }
             }
             Dialect::Mysql => mysql::reply::error_of(message),
@@ -584,6 +585,8 @@ pub struct ServerError {
     pub is_missing: bool,
     /// The database stopped the statement because it was asked to.
     pub is_cancelled: bool,
+    /// It takes no more prepared statements.
+    pub is_full: bool,
 }
 
 impl ServerError {

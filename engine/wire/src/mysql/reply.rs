@@ -224,6 +224,8 @@ pub fn silent_end(out: &mut Vec<u8>, message: &[u8]) {
 const FATAL: [u16; 5] = [1053, 1080, 1184, 1927, 4031];
 /// The server knows no such prepared statement.
 const UNKNOWN_STATEMENT: u16 = 1243;
+/// All its servers together have `max_prepared_stmt_count` of them.
+const TOO_MANY_STATEMENTS: u16 = 1461;
 
 /// Read a whole error packet.
 pub fn error_of(message: &[u8]) -> ServerError {
@@ -243,6 +245,7 @@ pub fn error_of(message: &[u8]) -> ServerError {
         is_changed: false,
         is_missing: number == UNKNOWN_STATEMENT,
         is_cancelled: number == 1317,
+        is_full: number == TOO_MANY_STATEMENTS,
     }
 }
 
