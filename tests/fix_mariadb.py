@@ -176,6 +176,8 @@ class MariaDB:
             # Why: for the test of a binary log passed through.
             "log-bin": self.folder / "binlog",
             "server-id": 1,
+            # Why: with a binary log, only administrators may make functions otherwise.
+            "log-bin-trust-function-creators": 1,
             "ssl-ca": self.authority,
             "ssl-cert": self.folder / "tls" / "server.crt",
             "ssl-key": self.folder / "tls" / "server.key",

@@ -21,7 +21,7 @@ from fix_mariadb import PASSWORD, MariaDB
 from fix_mysql_front import basic_mysql
 from fix_mysql_packets import STATE_CHANGED, Answer, Column, Err, Infile, Ok, Rows
 from fix_mysql_stream import MysqlClosed
-from fix_mysql_wire import MysqlWire
+from fix_mysql_wire import MysqlError, MysqlWire
 from fix_parity import SIZES
 
 # Where strangers leave their marks, beside the database of the scenario.
@@ -133,7 +133,7 @@ class MysqlParity:
         with self.proxied() as side:
             try:
                 seen = scenario(side)
-            except AssertionError:
+            except (AssertionError, MysqlError):
                 # Why printed: who hangs is told by who keeps what.
                 for what in ("PINS", "SERVERS", "CLIENTS") if self.maitred else ():
                     print(what, self.maitred.console(f"SHOW {what}"))  # type: ignore[union-attr]
@@ -178,7 +178,7 @@ def play(
             if strangers:
                 busy = {n for n, each in opened.items() if each.in_transaction}
                 side.pass_by(len(busy | pinned))
-        except (TimeoutError, MysqlClosed) as error:
+        except (TimeoutError, MysqlClosed, MysqlError) as error:
             who = f"strangers behind {line!r}" if told and told[-1].startswith(line) else line
             raise AssertionError(f"{who}: {error!r}") from error
     return told

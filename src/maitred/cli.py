@@ -111,7 +111,9 @@ def _fill_doctor(doctor: argparse.ArgumentParser) -> None:
     isolation = kinds.add_parser(
         "isolation", help="do clients of one pool see each other's session state?"
     )
-    isolation.add_argument("url", metavar="URL", help="of maitred: postgres://user:password@host")
+    isolation.add_argument(
+        "url", metavar="URL", help="of maitred: postgres://user:password@host, or mysql://…"
+    )
     isolation.add_argument(
         "--lookers", metavar="N", type=int, default=4, help="clients that look for each state"
     )

@@ -11,6 +11,7 @@ import pytest
 
 from maitred import cli
 from maitred.doctor.isolation import DoctorError, examine, report
+from maitred.doctor.mysql_routes import MYSQL_ROUTES
 from maitred.doctor.routes import ROUTES, Route
 
 ROUTE = Route("a mark", ("leave",), "look", ("undo",))
@@ -93,9 +94,26 @@ def test_what_cannot_be_tried_is_said_and_not_good() -> None:
 
 
 def test_the_routes_have_names_of_their_own() -> None:
-    assert len({route.name for route in ROUTES}) == len(ROUTES)
+    for routes in (ROUTES, MYSQL_ROUTES):
+        assert len({route.name for route in routes}) == len(routes)
+
+
+def test_an_error_may_say_that_there_is_nothing() -> None:
+    class Fails:
+        def ask(self, sql: str) -> str | None:
+            if sql == "look":
+                raise DoctorError("look: Unknown mark")
+            return None
+
+        def close(self) -> None:
+            pass
+
+    (finding,) = examine(Fails, [Route("a mark", (), "look", without="Unknown mark")])
+    assert finding.trouble == "the statements left no state"
+    (finding,) = examine(Fails, [Route("a mark", (), "look")])
+    assert finding.trouble == "look: Unknown mark"
 
 
 def test_a_url_that_cannot_be_read_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["doctor", "isolation", "mysql://x"]) == 2
-    assert "give a postgres:// URL" in capsys.readouterr().err
+    assert cli.main(["doctor", "isolation", "oracle://x"]) == 2
+    assert "the URL" in capsys.readouterr().err

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use maitred_wire::dialect::Explained;
 use maitred_wire::Transaction;
 
 use crate::action::ServerEnd;
@@ -88,6 +89,8 @@ impl Relay {
             None
         };
         let server = self.servers.get_mut(id).expect("held above");
+        // Why: what these change is none of the next client's doing.
+        server.explained = Explained::ALL;
         if let Some(sql) = step {
             dialect.write_query(&mut server.output, &sql);
             server.statements.unnamed = None;
@@ -122,6 +125,8 @@ impl Relay {
         }
         server.forget_numbers();
         server.unexplained = Unexplained::Nothing;
+        // Why: it says that its settings changed, which nobody asked for but us.
+        server.explained = Explained::ALL;
         let mut settings = Settings::default();
         for name in server.dialect.lasting_settings() {
             if let Some(value) = server.settings.value(name) {

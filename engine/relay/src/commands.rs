@@ -3,6 +3,7 @@
 //! Takes no lease and gives none back; prepared statements are `numbered`'s. Called by `client` and `forward`; for what
 //! a server answers, by `server`.
 
+use maitred_wire::dialect::Explained;
 use maitred_wire::{ClientMessage, Code, Complaint, Fault, Intent, Reply, Target};
 
 use crate::aftermath::Aftermath;
@@ -58,7 +59,10 @@ impl Relay {
         if server.is_awaited() || server.preparing.is_some() || self.is_choked(id) {
             return Ok(Step::Wait);
         }
-        if self.servers[to].may_reset(&self.clients[id].own_settings) || self.servers[to].is_telling_choice()
+        let server = &self.servers[to];
+        if server.may_reset(&self.clients[id].own_settings)
+            || server.is_telling_what_is_left()
+            || server.is_telling_choice()
         {
             return Ok(Step::Wait);
         }
@@ -94,7 +98,7 @@ impl Relay {
                 self.forward_numbered(id, to, message, here)
             }
             Intent::Command(reply) => {
-                self.servers[to].explains_change = true;
+                self.servers[to].explained = Explained::ALL;
                 self.servers[to].owe(Answer::Ready(Unit::Reply(reply)), true, now);
                 Ok(self.pass_command(id, to, message, here))
             }
@@ -165,6 +169,7 @@ impl Relay {
         let text = killed.as_deref().unwrap_or(dialect.query_text(here));
         let mut judged = dialect.effects_of(text);
         if judged.as_ref().is_some_and(|effects| effects.settings.unnamed) {
+            self.servers[to].settle_things();
             if let Some(known) = self.effects_of_executed(id, to, text) {
                 judged = known;
             }
@@ -460,6 +465,9 @@ impl Relay {
             self.note_changes(id, client, outcome.changed)?;
         }
         let server = &mut self.servers[id];
+        if outcome.status & MORE_RESULTS != 0 {
+            server.explained.next();
+        }
         if shown && outcome.status & MORE_RESULTS == 0 {
             if let Some(key) = server.running.take() {
                 if outcome.status & LAST_ROW_SENT != 0 || outcome.status & CURSOR_EXISTS == 0 {

@@ -146,6 +146,7 @@ impl Relay {
         }
         let mut effects = match StatementKey::of_server_name(name.as_bytes()) {
             Some(key) => self.statement_table.known(key)?.effects.as_deref().cloned().unwrap_or_default(),
+            None if dialect.takes_turns() => self.effects_of_named(id, to, &name)?,
             // Why not then: the name may stand for another statement by now.
             None if self.servers[to].may_have_prepared() => return None,
             None => {
@@ -157,6 +158,20 @@ impl Relay {
             effects.add(&rest);
         }
         Some((!effects.is_empty()).then(|| Box::new(effects)))
+    }
+
+    /// The effects of what `name` stands for, where names are settled one statement after the other: none, if it
+    /// stands for nothing. None: nobody knows.
+    fn effects_of_named(&self, id: ClientId, to: ServerId, name: &str) -> Option<Effects> {
+        let server = &self.servers[to];
+        if server.may_have_unseen(name) {
+            return None;
+        }
+        let dialect = server.dialect;
+        let carried = || self.clients[id].settings.value(&dialect.name_among_settings(name));
+        let made = server.made_here(name).unwrap_or_else(carried);
+        // Why nothing: the server will say that it has none, and asking what that has done would be in vain.
+        Some(made.map(|made| dialect.effects_of_prepared(made.as_bytes())).unwrap_or_default())
     }
 
     /// What a definition, in a server's words, runs by name.

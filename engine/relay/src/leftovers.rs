@@ -38,6 +38,8 @@ pub struct Left {
     pub insert_id_at: Option<(ServerId, u64)>,
     /// The statement under way asks for warnings: it leaves them as they are.
     is_asking: bool,
+    /// It leaves them so unless it gives some itself.
+    keeps_messages: bool,
 }
 
 impl Left {
@@ -52,7 +54,7 @@ impl Left {
             self.insert_id_at = Some(lease);
         }
         self.at = Some(lease);
-        if !self.is_asking {
+        if !self.is_asking && (outcome.warnings > 0 || !self.keeps_messages) {
             (self.warnings, self.errors, self.messages) = (u64::from(outcome.warnings), 0, None);
         }
     }
@@ -146,7 +148,7 @@ impl Relay {
         let lease = to.map(|to| self.lease_of(to));
         let mut voice = self.voice(id);
         let left = self.left(id)?;
-        if lease.is_some() && left.at == lease {
+        if lease.is_some() && left.at == lease && left.messages.is_none() {
             return None;
         }
         let messages = left.messages.take().unwrap_or_default();
@@ -170,6 +172,8 @@ impl Relay {
         if left.at != Some(lease) {
             known.row_count = Some(left.row_count);
             known.found_rows = Some(left.found_rows);
+        }
+        if left.at != Some(lease) || left.messages.is_some() {
             known.warnings = Some(left.warnings);
             known.errors = Some(left.errors);
         }
@@ -184,7 +188,7 @@ impl Relay {
         let lease = self.lease_of(to);
         if asks.is_some_and(|asks| asks.get_diagnostics) {
             let left = self.left(id)?;
-            if left.at == Some(lease) {
+            if left.at == Some(lease) && left.messages.is_none() {
                 left.is_asking = true;
                 return None;
             }
@@ -194,6 +198,7 @@ impl Relay {
             left.is_asking = true;
             return Some(assigned);
         }
+        self.note_kept(id, text);
         self.prepare_answers(id, to, asks.as_ref()).and_then(|known| dialect.substituted(text, &known))
     }
 
@@ -206,12 +211,22 @@ impl Relay {
     ) -> Option<Arc<Statement>> {
         let dialect = self.clients[id].dialect;
         let asks = *statement.asks.get_or_init(|| dialect.asks(&statement.definition));
+        self.note_kept(id, &statement.definition);
         let known = self.prepare_answers(id, to, asks.as_ref())?;
         let text = dialect.substituted(&statement.definition, &known)?;
         let under = statement.under.clone();
         let meaning = under.as_ref().map_or(0, |under| under.meaning(dialect.naming_settings()));
         let key = self.hasher.key_in(&text, meaning, 0);
         Some(self.statement_table.intern_in(key, &text, under, || (statement.effects.clone(), None)))
+    }
+
+    /// Does what the client says next leave the messages of the statement before?
+    fn note_kept(&mut self, id: ClientId, text: &[u8]) {
+        let dialect = self.clients[id].dialect;
+        if let Some(left) = self.left(id) {
+            // Why not always: most statements have none.
+            left.keeps_messages = left.warnings > 0 && dialect.keeps_messages(text);
+        }
     }
 
     fn prepare_answers(&mut self, id: ClientId, to: ServerId, asks: Option<&Asks>) -> Option<Known> {

@@ -23,6 +23,7 @@ pub mod counters;
 pub mod departure;
 pub mod drain;
 pub mod executes;
+mod findings;
 pub mod forward;
 pub mod heal;
 pub mod hub;

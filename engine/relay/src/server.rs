@@ -18,7 +18,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use maitred_wire::dialect::{Reading, Tag};
+use maitred_wire::dialect::{Explained, Reading, Tag};
 use maitred_wire::{
     CancelKey, Complaint, CopyDirection, Dialect, Fault, Progress, Reply, ServerMessage, Transaction,
 };
@@ -173,8 +173,8 @@ pub struct Server {
     pub running: Option<StatementKey>,
     /// How many of each kind texts have made in this session, so that more must have been made unseen.
     pub made: Made,
-    /// The statement under way shows by itself why the server would say that its session's state changed.
-    pub explains_change: bool,
+    /// What of the text under way shows by itself why the server would say that its session's state changed.
+    pub explained: Explained,
     /// What it said that something has changed of, without saying what.
     pub unexplained: Unexplained,
     /// It was opened to stop what this one runs.

@@ -2,12 +2,13 @@
 //!
 //! Asks nothing itself: `trace` does. Called by `trace` for its answers, by `commands` for each end of a statement.
 
-use maitred_wire::dialect::{Change, SettingChange};
+use maitred_wire::dialect::{Change, Explained, SettingChange};
 use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
 use maitred_wire::{Dialect, Fault, Transaction};
 
 use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId, Time};
+use crate::server::Server;
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
 use crate::trace::Trace;
@@ -68,9 +69,6 @@ impl Made {
 impl Trace {
     /// Take over what texts say that have been answered.
     pub(crate) fn note_things(&mut self, made: &mut Made, things: &[Thing], has_failed: bool) {
-        if things.is_empty() {
-            return;
-        }
         let unnamed = |held: &Things| (held.unnamed(Traces::TEMPORARY), held.unnamed(Traces::PREPARED));
         let before = unnamed(&self.held);
         self.held.note(things, has_failed);
@@ -130,7 +128,7 @@ impl Trace {
         }
         let found = [Traces::VARIABLES, Traces::TEMPORARY].into_iter().filter(|kind| left.has(*kind));
         let mut found: Vec<Thing> = found.map(|kind| Thing::Made(kind, "".into())).collect();
-        for thing in effects.things.iter().filter(|_| !question.may_be_refused) {
+        for thing in &effects.things {
             match thing {
                 Thing::Prepared(name, text) => {
                     let fits = settings.set_within(&dialect.name_among_settings(name), text, limit);
@@ -168,12 +166,50 @@ impl Trace {
     }
 }
 
+impl Server {
+    /// What made the statement `name` of SQL's own, if its client made or forgot one of this name in this lease;
+    /// Some(None): it forgot it.
+    pub(crate) fn made_here(&self, name: &str) -> Option<Option<&str>> {
+        let things = self.trace.as_ref()?.settled.as_ref()?;
+        things.iter().rev().find_map(|thing| match thing {
+            Thing::Prepared(of, made) if **of == *name => Some(Some(&**made)),
+            Thing::Forgotten(of) if **of == *name => Some(None),
+            _ => None,
+        })
+    }
+
+    /// May it have a statement of this name that no text shows, or whose text cannot be said again?
+    pub(crate) fn may_have_unseen(&self, name: &str) -> bool {
+        let Some(trace) = &self.trace else { return false };
+        let hides = Traces::ROUTINE.with(Traces::UNKNOWN);
+        let is_hidden = |effects: &Effects| effects.settings.unnamed || effects.begins.has(hides);
+        // Why variables: where a server does not tell of those, it does not tell of statements either.
+        trace.pins.has(hides.with(Traces::VARIABLES))
+            || trace.held.names(Traces::PREPARED).any(|held| held.is_empty() || held == name)
+            || self.suspected().any(is_hidden)
+    }
+
+    /// What the last statement said of things with names is known now to be so, or not.
+    pub(crate) fn settle_things(&mut self) {
+        let Some(trace) = &mut self.trace else { return };
+        let has_failed = std::mem::take(&mut trace.has_statement_failed);
+        let mut things = std::mem::take(&mut trace.pending.things);
+        if things.is_empty() {
+            return;
+        }
+        trace.note_things(&mut self.made, &things, has_failed);
+        things.retain(|thing| !has_failed && matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
+        trace.settled.get_or_insert_with(Vec::new).append(&mut things);
+    }
+}
+
 impl Relay {
     /// A statement of the client's begins.
     #[inline]
     pub(crate) fn begin_statement(&mut self, id: ServerId, text: &[u8], effects: Option<&Effects>) {
         let server = &mut self.servers[id];
-        server.explains_change = server.dialect.explains_change(text, effects);
+        server.settle_things();
+        server.explained = server.dialect.explained(text, effects);
         if let Some(trace) = &mut server.trace {
             trace.next_statement();
         }
@@ -200,7 +236,7 @@ impl Relay {
                 Change::Schema(name) => {
                     self.note_setting(id, client, b"schema", name);
                 }
-                Change::Unnamed if !self.servers[id].explains_change && self.is_shared(id) => {
+                Change::Unnamed if !self.servers[id].explained.is_so() && self.is_shared(id) => {
                     let unseen = dialect.effects_unseen();
                     self.servers[id].trace_mut(now).pending.add(&unseen);
                 }
@@ -241,7 +277,7 @@ impl Relay {
         } else if status & MORE_RESULTS == 0
             && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine())
         {
-            server.explains_change = false;
+            server.explained = Explained::NOTHING;
             server.dialect.write_sync(&mut server.output);
             server.owe(Answer::Ready(Unit::Sync), false, now);
             self.flush_server(id);
@@ -255,13 +291,13 @@ impl Relay {
         let requests = match std::mem::take(&mut server.unexplained) {
             Unexplained::Nothing => return false,
             Unexplained::Transaction if server.transaction == Transaction::None => {
-                server.explains_change = false;
+                server.explained = Explained::NOTHING;
                 server.dialect.write_empty_transaction(&mut server.output)
             }
             _ => {
                 let unseen = server.dialect.effects_unseen();
                 server.trace_mut(now).pending.add(&unseen);
-                server.explains_change = true;
+                server.explained = Explained::ALL;
                 server.dialect.write_tracking(&mut server.output);
                 1
             }

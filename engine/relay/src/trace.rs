@@ -8,28 +8,23 @@
 //! ```
 //!
 //! A setting that was found is carried from then on; what cannot be carried pins: the lease lasts until it is
-//! proven gone. Guesses nothing and reads no text itself. Called by `forward` and `pool`, by `server` for
-//! rows, by `departure` when the client leaves.
+//! proven gone. Guesses nothing and reads no text itself. Called by `forward` and `pool`, by
+//! `departure` when the client leaves; what is answered, `findings` reads.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
-use std::sync::Arc;
 
-use maitred_wire::effects::{Effects, Finding, Question, Things, Traces};
+use maitred_wire::effects::{Effects, Finding, Question, Thing, Things, Traces};
 use maitred_wire::{Code, Complaint, Dialect};
 
 use crate::answers::{Answer, Unit};
 use crate::budget::Welcome;
-use crate::ids::{ClientId, ServerId, Time};
+use crate::ids::{ServerId, Time};
 use crate::server::Server;
 use crate::session_state::Settings;
 use crate::snapshot::{ListenMode, Pinning, PoolMode, SequenceScope};
 use crate::tracking::Choice;
 use crate::Relay;
-
-/// Why a server goes whose client had a routine take a lock.
-const UNSEEN_LOCK: &str = "a routine took a named lock, which was not seen and is released now; \
-    name the routine in pool.stateful_functions, with \"advisory lock\"";
 
 /// How much of the statement that pinned is kept for operators.
 const TEXT_KEPT: usize = 1024;
@@ -41,7 +36,11 @@ pub struct Trace {
     pub(crate) pending: Effects,
     pub(crate) asked: Option<Asked>,
     /// A statement failed since the last answer: what was named may be as it was, by whomever that was set.
-    pub(crate) has_failed: bool,
+    has_failed: bool,
+    /// The statement under way, or the last one, did.
+    pub(crate) has_statement_failed: bool,
+    /// What statements that were carried out said of things with names, since the server was asked last.
+    pub(crate) settled: Option<Vec<Thing>>,
     /// Proven to be there, or not to be disproven.
     pub pins: Traces,
     /// What is there by name, where kinds come and go so.
@@ -53,24 +52,18 @@ pub struct Trace {
 
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
-    effects: Effects,
-    question: Question,
-    findings: Vec<Finding>,
+    pub(crate) effects: Effects,
+    pub(crate) question: Question,
+    pub(crate) findings: Vec<Finding>,
     /// It was told to stop to listen, and asked nothing.
-    is_stop: bool,
+    pub(crate) is_stop: bool,
     /// It was asked what went wrong, and tells it in these rows.
-    messages: Option<Vec<Box<[u8]>>>,
+    pub(crate) messages: Option<Vec<Box<[u8]>>>,
     /// It was asked what its client has chosen to be told, by settings of these names.
     pub(crate) choice: Option<Choice>,
-    is_damaged: bool,
+    pub(crate) is_damaged: bool,
     /// It was cancelled instead of something of the client's: to be asked again.
-    is_void: bool,
-}
-
-impl Asked {
-    pub(crate) fn for_choice(choice: Choice) -> Self {
-        Asked { choice: Some(choice), ..Asked::default() }
-    }
+    pub(crate) is_void: bool,
 }
 
 /// Does the server say by itself when this setting changes? Then it is known already.
@@ -80,7 +73,7 @@ pub(crate) fn is_reported(dialect: Dialect, fresh: Option<&Welcome>, name: &str)
 }
 
 /// Does the server leave it out when it lists what a session has set?
-fn is_hidden(dialect: Dialect, name: &str) -> bool {
+pub(crate) fn is_hidden(dialect: Dialect, name: &str) -> bool {
     name.contains('.') || dialect.is_unlisted(name)
 }
 
@@ -96,7 +89,7 @@ pub(crate) enum Standing {
 impl Trace {
     /// May its lease end, or something hidden be asked, as far as is known?
     fn may_end(&self) -> bool {
-        self.pins.is_empty() || !self.pending.is_empty()
+        self.pins.is_empty() || !self.pending.is_empty() || self.settled.is_some()
     }
 
     /// What sequences gave is gone; `is_last`: nothing that asks for it stands behind.
@@ -122,6 +115,14 @@ impl Server {
         let is_asked = trace.asked.as_ref().is_some_and(|asked| asked.effects.settings.resets());
         let is_sent = trace.pending.settings.resets() && !self.owed.is_empty() && self.unsynced == 0;
         (is_asked || is_sent) && !own.is_empty()
+    }
+
+    /// Is it being asked what the next statement may ask as well, or may end? That waits for the answer.
+    pub(crate) fn is_telling_what_is_left(&self) -> bool {
+        let asked = self.trace.as_ref().and_then(|trace| trace.asked.as_ref());
+        asked.is_some_and(|asked| {
+            asked.question.traces.has(Traces::INSERT_ID) || asked.effects.settings.asks("last_insert_id")
+        })
     }
 
     /// May it have other values for some of `names` than are known?
@@ -150,6 +151,8 @@ impl Server {
                 pending: Effects::default(),
                 asked: None,
                 has_failed: false,
+                has_statement_failed: false,
+                settled: None,
                 pins: Traces::NONE,
                 held: Things::default(),
                 since: now,
@@ -187,6 +190,7 @@ impl Server {
     pub(crate) fn note_failed_text(&mut self) {
         if let Some(trace) = &mut self.trace {
             trace.has_failed = true;
+            trace.has_statement_failed = true;
             trace.pending.begins = trace.pending.begins.without(Traces::UNKNOWN);
         }
     }
@@ -197,31 +201,6 @@ impl Server {
             trace.pins = trace.pins.without(self.dialect.undone());
             // What was set before has gone with the rest, and what its client began with is due again.
             trace.pending.settings.reset_all |= !trace.pending.settings.is_empty();
-        }
-    }
-
-    /// A cancel that came too late for its query has hit our question.
-    pub(crate) fn note_cancelled_question(&mut self) {
-        if let Some(asked) = self.trace.as_mut().and_then(|trace| trace.asked.as_mut()) {
-            asked.is_void = true;
-        }
-    }
-
-    /// Keep one row of the answer to our question.
-    pub(crate) fn note_finding(&mut self, row: Option<&[u8]>) {
-        let dialect = self.dialect;
-        let Some(asked) = self.trace.as_mut().and_then(|trace| trace.asked.as_mut()) else { return };
-        if let Some(messages) = &mut asked.messages {
-            messages.extend(row.map(|row| dialect.message_of(row)));
-            return;
-        }
-        if let Some(choice) = &mut asked.choice {
-            choice.row = row.map(Box::from);
-            return;
-        }
-        match row.and_then(|row| dialect.finding_of(row)) {
-            Some(finding) => asked.findings.push(finding),
-            None => asked.is_damaged = true,
         }
     }
 }
@@ -345,9 +324,10 @@ impl Relay {
             return Standing::Asked;
         }
         let is_wanted = self.is_wanted(id);
+        self.servers[id].settle_things();
         let server = &self.servers[id];
         let Some(trace) = &server.trace else { return Standing::Clean };
-        if trace.pending.is_empty() {
+        if trace.pending.is_empty() && trace.settled.is_none() {
             if trace.pins == Traces::LISTENS && server.client().is_some_and(|id| self.may_stop_listening(id))
             {
                 self.stop_listening(id);
@@ -362,14 +342,14 @@ impl Relay {
         }
         let server = &mut self.servers[id];
         let trace = server.trace.as_mut().expect("looked at above");
-        let effects = std::mem::take(&mut trace.pending);
+        let mut effects = std::mem::take(&mut trace.pending);
+        effects.things = trace.settled.take().unwrap_or_default();
         let fresh = server.shared.welcome();
         let dialect = server.dialect;
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         let is_hidden = |name: &str| is_hidden(dialect, name);
         let may_be_refused = std::mem::take(&mut trace.has_failed);
-        trace.note_things(&mut server.made, &effects.things, may_be_refused);
         let mut question = Question { traces: effects.begins, may_be_refused, ..Question::default() };
         let mut kept = trace.pins;
         if server.settings.iter().any(|(name, _)| is_statement(name)) {
@@ -465,134 +445,5 @@ impl Relay {
             self.note_stopping(client);
         }
         self.flush_server(id);
-    }
-
-    fn count_pins(&mut self, new: Traces) {
-        for name in new.names() {
-            *self.counters.pins.entry(name).or_default() += 1;
-        }
-    }
-
-    /// A server has told a value that is more than its client may carry.
-    pub(crate) fn keep_excess(&mut self, id: ServerId) {
-        let now = self.now;
-        let trace = self.servers[id].trace_mut(now);
-        let new = Traces::EXCESS.without(trace.pins);
-        trace.pins.add(Traces::EXCESS);
-        self.count_pins(new);
-    }
-
-    /// The server has answered all that it was asked.
-    pub(crate) fn note_answered(&mut self, id: ServerId, client: Option<ClientId>) {
-        let now = self.now;
-        let server = &mut self.servers[id];
-        let dialect = server.dialect;
-        let Some(trace) = &mut server.trace else { return };
-        let Some(asked) = trace.asked.take() else { return };
-        if asked.is_stop {
-            if !client.is_some_and(|client| self.note_stopped(client, !asked.is_void)) {
-                let trace = self.servers[id].trace_mut(now);
-                trace.pins = trace.pins.without(Traces::LISTENS);
-            }
-            return;
-        }
-        if let Some(choice) = asked.choice {
-            self.keep_choice(id, client, choice, asked.is_void);
-            return;
-        }
-        if let Some(messages) = asked.messages {
-            self.keep_messages(client, dialect, messages);
-            return;
-        }
-        if asked.is_void {
-            trace.pending.add(&asked.effects);
-            return;
-        }
-        if asked.is_damaged {
-            self.lose_with_state(id, client, "the state of its session could not be read");
-            return;
-        }
-        let mut settings = (*server.settings).clone();
-        let mut left = Traces::NONE;
-        let (mut is_released, mut insert_id) = (false, None);
-        let mut channels = Vec::new();
-        let (fresh, dialect) = (server.shared.welcome(), server.dialect);
-        let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
-        let is_statement = |name: &str| dialect.is_statement_among_settings(name);
-        if asked.question.all_values {
-            let is_kept = dialect.keeps_known(&asked.findings);
-            settings.retain(|name| {
-                is_kept || is_statement(name) || is_reported(name) || is_hidden(dialect, name)
-            });
-        }
-        if asked.question.traces.has(Traces::PREPARED) {
-            settings.retain(|name| !is_statement(name));
-        }
-        for name in &asked.question.own_values {
-            settings.remove(name);
-        }
-        let limit = self.pools[server.pool.0 as usize].route.settings.client_state_bytes;
-        for finding in asked.findings {
-            match finding {
-                Finding::Trace(kind) => left.add(kind),
-                Finding::Channel(name) => {
-                    left.add(Traces::LISTENS);
-                    channels.push(name);
-                }
-                Finding::Statement(name, text) => {
-                    let name = dialect.name_among_settings(&name);
-                    // Why: what we said again ourselves stands there in one text with all else that we said.
-                    let known = server.settings.value(&name).filter(|known| text.contains(known));
-                    let is_one = known.is_some() || dialect.is_one_prepare(&text);
-                    let text = known.unwrap_or(&text);
-                    if !is_one || !settings.set_within(&name, text, limit) {
-                        left.add(Traces::PREPARED);
-                    }
-                }
-                Finding::Name(name) => trace.pending.settings.set.push(name.into()),
-                Finding::Released => is_released = true,
-                Finding::Made(kind, count) => {
-                    trace.held.note_unseen(kind, count.saturating_sub(server.made.count(kind)));
-                }
-                Finding::Setting(name, value) if name == "last_insert_id" && dialect.takes_turns() => {
-                    insert_id = value.and_then(|value| value.parse().ok());
-                }
-                Finding::Setting(name, _) if is_reported(&name) && !asked.effects.settings.asks(&name) => {}
-                Finding::Setting(name, value) => {
-                    let user = &server.shared.key.user;
-                    let Some(value) = value.filter(|value| !dialect.is_unset(&name, value, user)) else {
-                        settings.remove(&name);
-                        continue;
-                    };
-                    if !settings.set_within(&name, &value, limit) {
-                        left.add(Traces::EXCESS);
-                    }
-                }
-            }
-        }
-        left.add(trace.keep_things(&asked.effects, &asked.question, left, &mut settings, limit, dialect));
-        if trace.pins.is_empty() && !left.is_empty() {
-            trace.since = now;
-        }
-        let mut new = left.without(trace.pins);
-        trace.pins = trace.pins.without(asked.question.traces);
-        trace.pins.add(left);
-        let before = Arc::clone(&server.settings);
-        if settings != *before {
-            server.settings = self.settings.intern(settings);
-        }
-        if is_released {
-            return self.lose_with_state(id, client, UNSEEN_LOCK);
-        }
-        if let Some(client) = client {
-            self.keep_insert_id(client, id, insert_id);
-            self.carry(client, id, &before, &asked.effects);
-            // Why after: a client is spoken to in the encoding that it has now.
-            let is_asked = asked.question.traces.has(Traces::LISTENS);
-            if is_asked && self.clients.contains_key(client) && !self.note_channels(client, channels) {
-                new = new.without(Traces::LISTENS);
-            }
-        }
-        self.count_pins(new);
     }
 }

@@ -3,6 +3,8 @@
 //! A choice is made in a client's own words, on its server; behind them the server is asked what it is and told again
 //! to tell all. Decides nothing about leases. Called by `server` for answers, by `trace` for what was asked.
 
+use maitred_wire::dialect::Explained;
+
 use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId};
 use crate::server::{Server, State};
@@ -42,9 +44,9 @@ impl Relay {
             return;
         };
         let names = std::mem::take(&mut trace.pending.blinds);
-        let choice = Choice { names, row: None, may_have_failed: trace.has_failed };
-        trace.asked = Some(Asked::for_choice(choice));
-        server.explains_change = true;
+        let choice = Choice { names, row: None, may_have_failed: trace.has_statement_failed };
+        trace.asked = Some(Asked { choice: Some(choice), ..Asked::default() });
+        server.explained = Explained::ALL;
         dialect.write_choice_question(&mut server.output);
         dialect.write_tracking(&mut server.output);
         server.owe(Answer::Ready(Unit::Query), false, now);

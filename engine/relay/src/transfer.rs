@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use maitred_wire::dialect::{Reading, Tag};
+use maitred_wire::dialect::{Explained, Reading, Tag};
 use maitred_wire::Dialect;
 
 use crate::action::Action;
@@ -193,7 +193,7 @@ impl Server {
             held: Vec::new(),
             running: None,
             made: Default::default(),
-            explains_change: false,
+            explained: Explained::NOTHING,
             unexplained: Default::default(),
             kills: None,
             owed: Default::default(),

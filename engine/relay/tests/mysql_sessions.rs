@@ -86,6 +86,23 @@ fn a_client_that_leaves_takes_along_what_it_held() {
 }
 
 #[test]
+fn what_cleaning_changes_is_not_the_next_clients() {
+    let mut world = World::new(with_mysql(1));
+    for _ in 0..2 {
+        let (client, next, other) = (world.login_mysql(0), world.login_mysql(0), world.login_mysql(0));
+        world.run_sql(client, "CREATE TEMPORARY TABLE tmp_a (a int)");
+        world.run_sql(client, "SELECT 'a' FROM tmp_a");
+        world.leave(client);
+        // MySQL tells nobody which variables a session has: to suspect some is to keep the server.
+        assert_eq!(world.run_sql(next, "SELECT 'next'"), "T D:next C:rows Z:I");
+        assert_eq!(world.run_sql(other, "SELECT 'other'"), "T D:other C:rows Z:I");
+        world.leave(next);
+        world.leave(other);
+    }
+    world.everybody_leaves();
+}
+
+#[test]
 fn a_connection_that_is_reset_keeps_its_schema_alone() {
     let mut world = World::new(with_mysql(1));
     let client = world.login_mysql(0);

@@ -214,3 +214,26 @@ fn clients_of_two_classes_run_what_they_have_prepared_at_one_server() {
     }
     world.everybody_leaves();
 }
+
+#[test]
+fn a_name_that_stands_for_no_statement_keeps_no_server() {
+    let mut world = World::new(with_mysql(1));
+    let (client, other) = (world.login_mysql(0), world.login_mysql(0));
+    let is_free = |world: &mut World| {
+        assert_eq!(world.run_sql(other, "SELECT 'free'"), "T D:free C:rows Z:I");
+    };
+    assert_eq!(world.run_sql(client, "EXECUTE p"), "E:1243 Z:?");
+    is_free(&mut world);
+    assert_eq!(world.run_sql(client, "PREPARE p FROM 'SELECT 5'"), "C:ok Z:I");
+    assert_eq!(world.run_sql(client, "EXECUTE p"), "T D:SELECT 5 C:rows Z:I");
+    is_free(&mut world);
+    assert_eq!(world.run_sql(client, "BEGIN"), "C:ok Z:T");
+    assert_eq!(world.run_sql(client, "PREPARE q FROM 'SELECT 6'"), "C:ok Z:T");
+    assert_eq!(world.run_sql(client, "EXECUTE q"), "T D:SELECT 6 C:rows Z:T");
+    assert_eq!(world.run_sql(client, "DEALLOCATE PREPARE q"), "C:ok Z:T");
+    assert_eq!(world.run_sql(client, "EXECUTE q"), "E:1243 Z:?");
+    assert_eq!(world.run_sql(client, "COMMIT"), "C:ok Z:I");
+    is_free(&mut world);
+    assert_eq!(world.run_sql(client, "EXECUTE q; EXECUTE p"), "E:1243 Z:?");
+    world.everybody_leaves();
+}

@@ -17,6 +17,7 @@ use crate::{
 pub use self::login::{ClientHandshake, Greeting, ServerHandshake};
 pub use crate::mysql::compress::Compression;
 pub use crate::mysql::diagnostics::Diagnosed;
+pub use crate::mysql::explained::Explained;
 pub use crate::mysql::kill::{Kill, Killing};
 pub use crate::mysql::leftovers::{Asks, Known, Message, Show};
 pub use crate::mysql::progress::{Change, Outcome, Reading};

@@ -261,26 +261,42 @@ fn what_a_routine_would_do_it_does_not_do_when_it_is_made() {
 
 #[test]
 fn what_explains_a_change_shows_it_and_nothing_else() {
-    use maitred_wire::mysql::judge::explains_change;
-    let explains = |text: &str| explains_change(text.as_bytes(), effects(text.as_bytes()).as_deref());
-    for text in [
-        "set @a = 1",
-        "select 1; set @a = 1; select 2",
-        "use shop",
-        "drop temporary table t",
-        "unlock tables",
+    use maitred_wire::mysql::explained::explained;
+    let explains = |text: &str| {
+        let mut left = explained(text.as_bytes(), effects(text.as_bytes()).as_deref());
+        let each = std::iter::from_fn(|| {
+            let is_so = left.is_so();
+            left.next();
+            Some(if is_so { '+' } else { '-' })
+        });
+        each.take(4).collect::<String>()
+    };
+    for (text, due) in [
+        ("set @a = 1", "+---"),
+        ("use shop", "+---"),
+        ("drop temporary table t", "+---"),
+        ("unlock tables", "+---"),
+        ("select 1; set @a = 1; select 2", "-+--"),
+        ("set @a = ';'; insert into t values (1); commit;", "+-+-"),
+        ("begin; set @a = 1; delete from t; commit", "++-+"),
+        ("create table if not exists t (a int); set @a = 1", "++--"),
+        (
+            "create procedure p() begin insert into t values (1); set @a = 1; end; insert into t values (2)",
+            "+---",
+        ),
+        ("begin not atomic set @a = 1; set @b = 1; end; insert into t values (1)", "----"),
+        ("select 1", "----"),
+        ("insert into t values (1)", "----"),
+        ("set @a = f()", "----"),
+        ("call p()", "----"),
+        ("set @a = 1; call p(); set @b = 1", "----"),
     ] {
-        assert!(explains(text), "{text}");
+        assert_eq!(explains(text), due, "{text}");
     }
-    for text in [
-        "select 1",
-        "insert into t values (1)",
-        "set @a = f()",
-        "set @a = 1; insert into t values (1)",
-        "call p()",
-    ] {
-        assert!(!explains(text), "{text}");
-    }
+    let many = format!("{};insert into t values (1)", ["set @a = 1"; 80].join(";"));
+    let mut left = explained(many.as_bytes(), None);
+    (0..64).for_each(|_| left.next());
+    assert!(!left.is_so(), "what is beyond counting explains nothing");
 }
 
 proptest! {

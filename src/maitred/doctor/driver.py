@@ -6,7 +6,6 @@ Called by `isolation` once the extra `maitred[doctor]` is known to be there.
 
 from __future__ import annotations
 
-import ssl
 from typing import Any
 
 import pg8000.native
@@ -14,16 +13,11 @@ import pg8000.native
 from maitred.config.url import Target
 
 from .isolation import DoctorError
+from .tls import context_for
 
 
 class _Session:
     def __init__(self, target: Target) -> None:
-        mode = target.tls.get("mode", "prefer")
-        context = None
-        if mode not in ("disable", "allow", "prefer"):
-            context = ssl.create_default_context(cafile=target.tls.get("ca"))
-            context.check_hostname = mode == "verify-full"
-            context.verify_mode = ssl.CERT_NONE if mode == "require" else ssl.CERT_REQUIRED
         where: dict[str, Any] = {"host": target.address.host, "port": target.address.port}
         if target.address.path:
             where = {"unix_sock": target.address.path}
@@ -33,7 +27,7 @@ class _Session:
                 user,
                 database=target.database or user,
                 password=target.password,
-                ssl_context=context,
+                ssl_context=context_for(target.tls),
                 timeout=30,
                 **where,
             )

@@ -13,6 +13,7 @@ from typing import Protocol
 from maitred.config.units import BadValue
 from maitred.config.url import Target, parse
 
+from .mysql_routes import MYSQL_ROUTES
 from .routes import ROUTES, Route
 
 
@@ -70,14 +71,14 @@ def examine(
 def _try(connect: Connect, route: Route, lookers: int) -> Finding:
     try:
         owner = connect()
-        before = owner.ask(route.look)
+        before = _look(owner, route)
         for statement in route.leave:
             owner.ask(statement)
-        mark = owner.ask(route.look)
+        mark = _look(owner, route)
         if mark == before:
             return Finding(route, False, False, False, "the statements left no state")
         seen = _is_seen(connect, route, mark, lookers)
-        kept = owner.ask(route.look) == mark
+        kept = _look(owner, route) == mark
         for statement in route.undo:
             owner.ask(statement)
         for statement in route.leave:
@@ -89,12 +90,25 @@ def _try(connect: Connect, route: Route, lookers: int) -> Finding:
         return Finding(route, False, False, False, str(error))
 
 
+def _look(session: Session, route: Route) -> str | None:
+    try:
+        return session.ask(route.look)
+    except DoctorError as error:
+        if route.without and route.without in str(error):
+            return None
+        raise
+
+
 def _is_seen(connect: Connect, route: Route, mark: str | None, lookers: int) -> bool:
     found = False
     for _ in range(lookers):
-        other = connect()
         try:
-            found |= other.ask(route.look) == mark
+            other = connect()
+        except DoctorError:
+            # As below: what its driver says first needs a server, too.
+            return found
+        try:
+            found |= _look(other, route) == mark
         except DoctorError:
             # Kept away, because the owner keeps the only server: nothing was seen, nor will it be.
             return found
@@ -134,17 +148,19 @@ def examine_url(url: str, *, lookers: int = 4) -> list[Finding]:
         target = parse(url)
     except BadValue as error:
         raise DoctorError(f"the URL {error}") from None
-    if target.dialect != "postgres":
-        raise DoctorError("only PostgreSQL sessions can be examined: give a postgres:// URL")
     connect = _driver(target)
     connect().close()
-    return examine(connect, lookers=lookers)
+    routes = ROUTES if target.dialect == "postgres" else MYSQL_ROUTES
+    return examine(connect, routes, lookers=lookers)
 
 
 def _driver(target: Target) -> Connect:
     # Why here: the extra brings it, and the rest of the package works without.
     try:
-        from .driver import connect_to  # noqa: PLC0415
+        if target.dialect == "postgres":
+            from .driver import connect_to  # noqa: PLC0415
+        else:
+            from .mysql_driver import connect_to  # noqa: PLC0415
     except ImportError:
         raise DoctorError("a driver is missing: pip install 'maitred[doctor]'") from None
     return lambda: connect_to(target)

@@ -20,6 +20,8 @@ class Route:
     """Run by whoever left it, before the next route."""
     documented: str = ""
     """Why maitred neither carries nor pins it; empty where it does."""
+    without: str = ""
+    """What the database's error says where `look` fails for whoever has no such state."""
 
 
 def _setting(name: str, *leave: str, of: str = "work_mem") -> Route:

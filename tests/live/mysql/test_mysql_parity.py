@@ -6,13 +6,10 @@ while strangers with other settings take the servers between the lines. Run by p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import pytest
 
 import mysql_scripts
-from fix_mysql_parity import MysqlParity
+from fix_mysql_parity import MysqlParity, MysqlSide
 
 pytestmark = pytest.mark.one_backend
 
@@ -38,39 +35,18 @@ HOLDING = {"clock", "transactions", "autocommit", "temporary", "locks", "tables_
            "xa", "found", "sql_prepared"}  # fmt: skip
 
 
-# What is not as on the database itself yet. Why not strict: with servers to spare some of it is.
-OPEN = {
-    "diagnostics": "GET DIAGNOSTICS on another server finds a warning that is none of the client's",
-    "ids": "SET insert_id keeps its server until a row takes the number",
-    "warnings": "MariaDB keeps its list of warnings through statements that use no table",
-    "xa": "what a statement ends in a lease in which another failed counts as being there",
-}
-
-
-def _scripts(names: Iterable[str]) -> list[Any]:
-    # Why not run: each waits as long as its queue lets it for a server that is not given back.
-    stuck = ("ids", "xa")
-    marks = {
-        name: [pytest.mark.xfail(reason=reason, run=name not in stuck)]
-        for name, reason in OPEN.items()
-    }
-    return [pytest.param(name, marks=marks.get(name, [])) for name in names]
-
-
-@pytest.mark.parametrize("script", _scripts(sorted(SCRIPTS.keys() - HOLDING - {"tracking"})))
+@pytest.mark.parametrize("script", sorted(SCRIPTS.keys() - HOLDING - {"tracking"}))
 def test_script(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(SCRIPTS[script])
 
 
 @pytest.mark.servers(2)
-@pytest.mark.parametrize("script", _scripts(sorted(HOLDING)))
+@pytest.mark.parametrize("script", sorted(HOLDING))
 def test_script_with_servers_held(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(SCRIPTS[script])
 
 
-@pytest.mark.parametrize(
-    "script", _scripts(["variables", "schema", "encodings", "ids", "tracking"])
-)
+@pytest.mark.parametrize("script", ["variables", "schema", "encodings", "ids", "tracking"])
 def test_script_by_clients_that_track_their_session(mysql_parity: MysqlParity, script: str) -> None:
     form = {"with_": "SESSION_TRACK DEPRECATE_EOF"}
     mysql_parity.check_script(SCRIPTS[script], a=form, b=form)
@@ -124,6 +100,19 @@ b: select @c
 }
 
 
+def test_what_is_asked_at_once_is_as_it_was_set(mysql_parity: MysqlParity) -> None:
+    # Why so often: what was set is asked of the server, and the client may be quicker than that.
+    def ask(side: MysqlSide) -> list[str]:
+        client = side.wire()
+        seen = []
+        for number in range(3, 40):
+            client.run(f"set last_insert_id = {number}")
+            seen.append(client.value("select last_insert_id()"))
+        return seen
+
+    assert mysql_parity.check(ask) == [str(number) for number in range(3, 40)]
+
+
 @pytest.mark.flavour("mariadb")
 @pytest.mark.servers(2)
 def test_a_temporary_table_replaced(mysql_parity: MysqlParity) -> None:
@@ -138,6 +127,6 @@ def test_an_id_that_was_given_is_none_that_was_made(mysql_parity: MysqlParity) -
 
 
 @pytest.mark.flavour("mariadb")
-@pytest.mark.parametrize("script", _scripts(MARIADB))
+@pytest.mark.parametrize("script", MARIADB)
 def test_script_of_mariadb(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(MARIADB[script])

@@ -3,7 +3,8 @@
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
 use super::{
-    Asks, Change, Diagnosed, Killing, Known, Message, Outcome, Prepared, Run, Show, Tracking, Voice,
+    Asks, Change, Diagnosed, Explained, Killing, Known, Message, Outcome, Prepared, Run, Show, Tracking,
+    Voice,
 };
 use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
@@ -155,10 +156,10 @@ impl Dialect {
         }
     }
 
-    /// Does `text` show why a server would say that something unnamed changed in its session?
+    /// Which statements of `text` show why a server would say that something unnamed changed in its session?
     #[inline]
-    pub fn explains_change(self, text: &[u8], effects: Option<&Effects>) -> bool {
-        mysql::judge::explains_change(text, effects)
+    pub fn explained(self, text: &[u8], effects: Option<&Effects>) -> Explained {
+        mysql::explained::explained(text, effects)
     }
 
     /// What to suspect when it says so and the text does not.
@@ -222,6 +223,11 @@ impl Dialect {
     /// `text` with what is known in the place of what it asks; None: it stays as it is.
     pub fn substituted(self, text: &[u8], known: &Known) -> Option<Vec<u8>> {
         mysql::leftovers::substituted(text, known)
+    }
+
+    /// Does a statement leave the messages of the one before, unless it gives some itself?
+    pub fn keeps_messages(self, text: &[u8]) -> bool {
+        self == Dialect::Mysql && mysql::diagnostics::keeps_messages(text)
     }
 
     /// An assignment in the place of a text that asks what went wrong; None: the server is to answer it.

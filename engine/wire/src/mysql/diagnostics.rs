@@ -1,4 +1,5 @@
-//! `GET DIAGNOSTICS` from what was told of a statement before, where its server has gone to others since.
+//! `GET DIAGNOSTICS` from what was told of a statement before, where its server has gone to others since, and
+//! which statements leave that as it is.
 //!
 //! Reads words and writes an assignment; None for whatever it does not know, which the server then says. Called by
 //! `leftovers`.
@@ -49,7 +50,9 @@ pub fn assigned(text: &[u8], known: &Diagnosed<'_>) -> Option<Vec<u8>> {
         let name = std::str::from_utf8(bare(variable)).ok()?.replace('`', "``");
         let _ = write!(sql, "@`{name}`=");
         match condition {
-            None if is(item, b"number") => sql.push_str(&known.messages.len().to_string()),
+            None if is(item, b"number") => {
+                let _ = write!(sql, "CAST({} AS UNSIGNED)", known.messages.len());
+            }
             None if is(item, b"row_count") => sql.push_str(&known.row_count.to_string()),
             None => return None,
             Some(message) => push_item(&mut sql, item, message, known)?,
@@ -61,6 +64,30 @@ pub fn assigned(text: &[u8], known: &Diagnosed<'_>) -> Option<Vec<u8>> {
         }
     }
     Some(sql.into_bytes())
+}
+
+/// Does a statement that gives no messages leave those of the statement before as they are?
+///
+/// Spec: MySQL manual, "SHOW WARNINGS Statement": statements that use no table do.
+pub fn keeps_messages(text: &[u8]) -> bool {
+    const FIRST: [&[u8]; 10] = [
+        b"select",
+        b"set",
+        b"do",
+        b"use",
+        b"begin",
+        b"start",
+        b"commit",
+        b"rollback",
+        b"savepoint",
+        b"release",
+    ];
+    const TABLES: [&[u8]; 4] = [b"from", b"into", b"table", b"call"];
+    let mut words = Words::usual(text);
+    let is_one = matches!(words.next(), Some(Token::Word(word)) if FIRST.iter().any(|first| is(word, first)));
+    let is_of_table =
+        |token: Token<'_>| matches!(token, Token::Word(word) if TABLES.iter().any(|of| is(word, of)));
+    is_one && !std::iter::from_fn(|| words.next()).any(is_of_table)
 }
 
 /// One item of one thing that went wrong.
@@ -88,6 +115,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_uses_no_table_keeps_messages() {
+        for text in ["select 5", "SET @a = 1", "/* c */ begin", "do 1", "select 'from', @from", "use shop"] {
+            assert!(keeps_messages(text.as_bytes()), "{text}");
+        }
+        for text in
+            ["select 1 from t", "set @a = (select 1 from t)", "insert into t values (1)", "", "call p()"]
+        {
+            assert!(!keeps_messages(text.as_bytes()), "{text}");
+        }
+    }
+
+    #[test]
     fn variables_get_what_was_told() {
         let mut message = Vec::new();
         for part in ["Error", "1062", "it's there"] {
@@ -100,7 +139,7 @@ mod tests {
         let text = "GET DIAGNOSTICS CONDITION 1 @a = returned_sqlstate, @`b` = MYSQL_ERRNO;";
         assert_eq!(of(text).as_deref(), Some("SET @`a`='23000',@`b`=CAST(1062 AS UNSIGNED)"));
         let counted = of("get current diagnostics @n = number, @r = row_count");
-        assert_eq!(counted.as_deref(), Some("SET @`n`=1,@`r`=-1"));
+        assert_eq!(counted.as_deref(), Some("SET @`n`=CAST(1 AS UNSIGNED),@`r`=-1"));
         let said = of("get diagnostics condition 1 @t = message_text");
         assert_eq!(said.as_deref(), Some("SET @`t`=_utf8mb4 X'69742773207468657265'"));
         for text in [

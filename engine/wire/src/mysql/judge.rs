@@ -15,7 +15,9 @@ use crate::effects::{Effects, Thing, Touched, Traces};
 /// The effects of `text`, which may hold several statements; None: none but what the server tells by itself.
 pub fn effects(text: &[u8]) -> Option<Box<Effects>> {
     let mut found = judged(text, Reading::USUAL);
-    if text.contains(&b'\\') || text.windows(2).any(|pair| pair == b"/*") {
+    let may_be_read_otherwise =
+        memchr::memchr2_iter(b'\\', b'*', text).any(|at| text[at] == b'\\' || at > 0 && text[at - 1] == b'/');
+    if may_be_read_otherwise {
         for reading in Reading::others(text) {
             let mut other = judged(text, reading);
             // Why not these: read otherwise than it is meant, any text is odd.
@@ -78,46 +80,6 @@ pub const UNDONE: Traces = BY_NAME
     .with(Traces::FOUND_ROWS)
     .with(Traces::SEQUENCES)
     .with(Traces::EXCESS);
-
-/// Does `text` itself show why a server would say that the state of its session changed, and nothing that may have
-/// done so unseen?
-pub fn explains_change(text: &[u8], effects: Option<&Effects>) -> bool {
-    const READS: [&[u8]; 5] = [b"select", b"show", b"explain", b"describe", b"desc"];
-    const VERBS: [&[u8]; 16] = [
-        b"execute",
-        b"set",
-        b"use",
-        b"create",
-        b"drop",
-        b"alter",
-        b"prepare",
-        b"deallocate",
-        b"begin",
-        b"start",
-        b"commit",
-        b"rollback",
-        b"lock",
-        b"unlock",
-        b"flush",
-        b"xa",
-    ];
-    let mut words = Words::usual(text);
-    let (mut begins, mut is_explained) = (true, false);
-    // Why first: this is asked of every statement, and most read or write rows.
-    if effects.is_some_and(|effects| effects.begins.has(Traces::ROUTINE) || effects.settings.unnamed) {
-        return false;
-    }
-    while let Some(token) = words.next() {
-        match token {
-            Token::Word(word) if begins && is_any(word, &VERBS) => is_explained = true,
-            Token::Word(word) if begins && !is_any(word, &READS) => return false,
-            Token::Word(_) if begins && !words.rest.contains(&b';') => break,
-            _ => {}
-        }
-        begins = token == Token::Symbol(b';');
-    }
-    is_explained
-}
 
 /// The first word of `text`, behind whatever brackets and comments.
 pub fn first_word(text: &[u8]) -> Option<&[u8]> {
@@ -278,7 +240,9 @@ impl<'a> Judge<'a> {
                         self.found.settings.asked.push("last_insert_id".into());
                     }
                     is_into = self.word(word, previous);
-                    is_target &= !is_any(word, &[b"values", b"value", b"select", b"set", b"with"]);
+                    if is_target {
+                        is_target = !is_any(word, &[b"values", b"value", b"select", b"set", b"with"]);
+                    }
                     previous = Some(word);
                     continue;
                 }

@@ -91,7 +91,7 @@ fn has_word(text: &[u8]) -> bool {
     match text.first() {
         Some(b'k' | b'K') => true,
         Some(b'/' | b'-' | b'#' | b';') => text.windows(4).any(|part| is(part, b"kill")),
-        _ => text.contains(&b';') && text.windows(4).any(|part| is(part, b"kill")),
+        _ => memchr::memchr(b';', text).is_some() && text.windows(4).any(|part| is(part, b"kill")),
     }
 }
 

@@ -160,8 +160,8 @@ fn may_ask(text: &[u8]) -> bool {
     let ends = |bytes: &[u8], lower: &[u8]| {
         bytes.len() >= lower.len() && is(&bytes[bytes.len() - lower.len()..], lower)
     };
-    for (at, byte) in text.iter().enumerate() {
-        match byte {
+    for at in memchr::memchr2_iter(b'_', b'@', text) {
+        match text[at] {
             b'_' => {
                 let (before, after) = (&text[..at], &text[at + 1..]);
                 let is_one = AFTER.iter().any(|name| begins(after, name))
@@ -306,13 +306,22 @@ fn variable(words: &mut Words<'_>) -> Option<Wanted> {
 /// `text` with what is known in the place of what it asks for; None: it stays as it is.
 pub fn substituted(text: &[u8], known: &Known) -> Option<Vec<u8>> {
     let is_kill = matches!(Words::usual(text).next(), Some(Token::Word(word)) if is(word, b"kill"));
+    // Why: such a comment must not stand in another.
+    let is_commented = text.windows(3).any(|start| matches!(start, b"/*!" | b"/*M"));
     let literal = |wanted| {
         // Measured: columns of these have the type, length and flags of those that are asked for.
         let signed = |number: i64| format!("CAST({number}|0 AS SIGNED)");
         let counted = |number: u64| format!("NULLIF({number}|0,NULL)");
         match wanted {
             Wanted::RowCount => known.row_count.map(signed),
-            Wanted::FoundRows => known.found_rows.map(|rows| signed(i64::try_from(rows).unwrap_or(i64::MAX))),
+            Wanted::FoundRows => known.found_rows.map(|rows| {
+                let rows = signed(i64::try_from(rows).unwrap_or(i64::MAX));
+                if is_commented {
+                    return rows;
+                }
+                // Why still called: MySQL warns whoever does.
+                format!("/*!80017 IF(1,*/{rows}/*!80017 ,FOUND_ROWS())*/")
+            }),
             Wanted::Warnings => known.warnings.map(counted),
             Wanted::Errors => known.errors.map(counted),
             Wanted::ConnectionId if is_kill => known.connection_id.map(|number| number.to_string()),

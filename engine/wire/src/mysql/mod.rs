@@ -10,6 +10,7 @@ pub mod compress;
 pub mod define;
 pub mod diagnostics;
 pub mod errors;
+pub mod explained;
 pub mod frame;
 pub mod functions;
 pub mod greeting;

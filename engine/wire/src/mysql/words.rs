@@ -128,7 +128,7 @@ impl<'a> Words<'a> {
         loop {
             let byte = *self.rest.first()?;
             match byte {
-                b' ' | b'\t'..=b'\r' | 0 => drop(self.take(1)),
+                b' ' | b'\t'..=b'\r' | 0 => self.rest = &self.rest[1..],
                 b'#' => self.skip_line(),
                 // Why the third: without white space behind it, it is two minus signs.
                 b'-' if self.byte(1) == b'-' && (self.rest.len() == 2 || self.byte(2) <= b' ') => {

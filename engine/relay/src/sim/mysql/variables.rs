@@ -194,6 +194,8 @@ impl Session {
         if is_told && self.variables.is_tracking() {
             self.changes.retain(|change| !matches!(change, Change::Variable(told, _) if told == name));
             self.changes.push(Change::Variable(name.to_owned(), value));
+            // Measured: both servers say of each SET that something changed, whatever else they say of it.
+            self.note_unnamed();
         }
     }
 
