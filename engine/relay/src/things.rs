@@ -342,7 +342,7 @@ impl Relay {
     }
 
     /// Does it serve several clients in turn?
-    fn is_shared(&self, id: ServerId) -> bool {
+    pub(crate) fn is_shared(&self, id: ServerId) -> bool {
         self.pools[self.servers[id].pool.0 as usize].mode() != PoolMode::Session
     }
 }
