@@ -14,6 +14,7 @@ use crate::client::Step;
 use crate::ids::{ClientId, ServerId};
 use crate::server::{Held, Preparing, Server};
 use crate::statements::{Statement, StatementKey, Understood};
+use crate::things::schema_under;
 use crate::Relay;
 
 impl Relay {
@@ -106,7 +107,14 @@ impl Relay {
             return Ok(Step::Wait);
         };
         self.begin_statement(to, &statement.definition, statement.effects.as_deref());
-        if let Some(effects) = self.judged_here(to, statement.effects.as_deref(), &statement.definition) {
+        if let Some(mut effects) = self.judged_here(to, statement.effects.as_deref(), &statement.definition) {
+            if !effects.things.is_empty() {
+                // Spec: names in it stand for what they stood for when it was prepared.
+                let fresh = self.servers[to].shared.welcome();
+                let under = statement.under.as_ref();
+                let schema = under.and_then(|under| schema_under(under, fresh.as_deref()));
+                effects.to_mut().qualify(schema);
+            }
             if let Err(complaint) = self.suspect(to, &effects, &statement.definition) {
                 return Ok(self.fail_command(id, &complaint, message, here));
             }

@@ -7,6 +7,7 @@ use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
 use maitred_wire::{Dialect, Fault, Transaction};
 
 use crate::answers::{Answer, Unit};
+use crate::budget::Welcome;
 use crate::ids::{ClientId, ServerId, Time};
 use crate::server::Server;
 use crate::session_state::Settings;
@@ -18,6 +19,9 @@ use crate::Relay;
 const PATIENCE_MS: u64 = 5;
 const OPENING_PATIENCE_MS: u64 = 200;
 const LOOK_AGAIN_MS: u64 = 50;
+
+/// The setting that says it.
+const SCHEMA: &str = "schema";
 
 /// Spec: MySQL "Status Flags".
 const IN_TRANSACTION: u16 = 1;
@@ -35,10 +39,19 @@ pub enum Unexplained {
     Session,
 }
 
+/// The schema that names without one stand for under these settings, in sessions that begin with those of `fresh`.
+pub(crate) fn schema_under<'a>(settings: &'a Settings, fresh: Option<&'a Welcome>) -> Option<&'a str> {
+    let own = settings.value(SCHEMA);
+    own.or_else(|| fresh?.settings.value(SCHEMA)).filter(|schema| !schema.is_empty())
+}
+
+fn is_gone(thing: &Thing) -> bool {
+    let is_new = matches!(thing, Thing::Made(..) | Thing::Prepared(..));
+    !is_new && !matches!(thing, Thing::Obscured(_) | Thing::Elsewhere(..))
+}
+
 /// Does the client give something back?
 fn gives_back(effects: &Effects) -> bool {
-    let is_gone =
-        |thing: &Thing| !matches!(thing, Thing::Made(..) | Thing::Prepared(..) | Thing::Obscured(_));
     effects.ends.has(Traces::LOCKS) || effects.things.iter().any(is_gone)
 }
 
@@ -101,8 +114,8 @@ impl Trace {
 
     /// What is not asked yet. Why: to ask what a routine has left undoes it, so its client keeps the server until
     /// somebody else wants one, or until it gives a lock back.
-    pub(crate) fn spared(&self, effects: &Effects, is_wanted: bool) -> Traces {
-        if is_wanted || gives_back(effects) {
+    pub(crate) fn spared(&mut self, effects: &Effects, is_wanted: bool) -> Traces {
+        if std::mem::take(&mut self.has_given_back) || is_wanted || gives_back(effects) {
             Traces::NONE
         } else {
             Traces::ROUTINE
@@ -198,7 +211,8 @@ impl Server {
             return;
         }
         trace.note_things(&mut self.made, &things, has_failed);
-        things.retain(|thing| !has_failed || !matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
+        trace.has_given_back |= things.iter().any(is_gone);
+        things.retain(|thing| !has_failed && matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
         trace.settled.get_or_insert_with(Vec::new).append(&mut things);
     }
 }

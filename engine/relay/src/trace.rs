@@ -23,6 +23,7 @@ use crate::ids::{ServerId, Time};
 use crate::server::Server;
 use crate::session_state::Settings;
 use crate::snapshot::{ListenMode, Pinning, PoolMode, SequenceScope};
+use crate::things::schema_under;
 use crate::tracking::Choice;
 use crate::Relay;
 
@@ -39,9 +40,10 @@ pub struct Trace {
     has_failed: bool,
     /// The statement under way, or the last one, did.
     pub(crate) has_statement_failed: bool,
-    /// What statements said of things with names since the server was asked last; of those that failed, no
-    /// statements that they would have prepared or forgotten.
+    /// What those that were carried out said of prepared statements, since the server was asked last.
     pub(crate) settled: Option<Vec<Thing>>,
+    /// Something with a name was given back since.
+    pub(crate) has_given_back: bool,
     /// Proven to be there, or not to be disproven.
     pub pins: Traces,
     /// What is there by name, where kinds come and go so.
@@ -154,6 +156,7 @@ impl Server {
                 has_failed: false,
                 has_statement_failed: false,
                 settled: None,
+                has_given_back: false,
                 pins: Traces::NONE,
                 held: Things::default(),
                 since: now,
@@ -289,6 +292,9 @@ impl Relay {
             effects.begins = effects.begins.without(Traces::PRIVATE);
         }
         let fresh = server.shared.welcome();
+        if !effects.things.is_empty() {
+            effects.qualify(schema_under(&server.settings, fresh.as_deref()));
+        }
         effects.settings.set.retain(|name| !is_reported(server.dialect, fresh.as_deref(), name));
         if effects.is_empty() {
             return Ok(());

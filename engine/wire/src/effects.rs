@@ -187,6 +187,8 @@ pub enum Thing {
     AllGone(Traces),
     /// What the names of this kind stand for is another matter from here on.
     Obscured(Traces),
+    /// Names of this kind without a schema mean this one from here on; an empty one: none that we could tell.
+    Elsewhere(Traces, Box<str>),
     /// A statement was prepared SQL's own way; what made it can be said again.
     Prepared(Box<str>, Box<str>),
     /// That statement is forgotten.
@@ -219,6 +221,13 @@ impl Things {
                 }
                 Thing::Obscured(kind) => {
                     for (_, name) in self.0.iter_mut().filter(|(of, _)| kind.has(*of)) {
+                        *name = Box::from("");
+                    }
+                }
+                Thing::Elsewhere(kind, _) => {
+                    for (_, name) in
+                        self.0.iter_mut().filter(|(of, name)| kind.has(*of) && !name.contains('.'))
+                    {
                         *name = Box::from("");
                     }
                 }
@@ -309,6 +318,26 @@ impl Effects {
             && !self.lists_statements
             && self.things.is_empty()
             && self.blinds.is_empty()
+    }
+
+    /// Give temporary tables that were named without a schema the one that is current where the text begins.
+    pub fn qualify(&mut self, schema: Option<&str>) {
+        let mut schema = schema.map(str::to_lowercase);
+        for thing in &mut self.things {
+            match thing {
+                Thing::Elsewhere(_, now) => schema = (!now.is_empty()).then(|| now.to_string()),
+                Thing::Made(Traces::TEMPORARY, name)
+                | Thing::Gone(Traces::TEMPORARY, name)
+                | Thing::OneGone(Traces::TEMPORARY, name)
+                    if !name.is_empty() && !name.contains('.') =>
+                {
+                    if let Some(schema) = &schema {
+                        *name = format!("{schema}.{name}").into();
+                    }
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Whatever can be asked for afterwards, because the text says nothing.

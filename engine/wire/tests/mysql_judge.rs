@@ -154,6 +154,27 @@ fn traces_are_seen_where_they_begin() {
 }
 
 #[test]
+fn tables_are_told_apart_by_their_schemas() {
+    let left = |texts: &[(&str, Option<&str>)]| {
+        let mut things = Things::default();
+        for (text, schema) in texts {
+            let mut effects = of(text);
+            effects.qualify(*schema);
+            things.note(&effects.things, false);
+        }
+        things.names(Traces::TEMPORARY).collect::<Vec<_>>().join(",")
+    };
+    let made = ("create temporary table a (b int)", Some("Shop"));
+    assert_eq!(left(&[made]), "shop.a");
+    assert_eq!(left(&[made, ("drop table shop.a", Some("other"))]), "");
+    assert_eq!(left(&[made, ("drop table if exists a", Some("other"))]), "shop.a");
+    assert_eq!(left(&[made, ("use other; drop table if exists a; use shop", Some("shop"))]), "shop.a");
+    assert_eq!(left(&[made, ("use other; drop table `shop`.a", Some("shop"))]), "");
+    assert_eq!(left(&[made, ("use `sh``op`; drop table a", Some("shop"))]), "shop.a");
+    assert_eq!(left(&[("use shop; create temporary table a (b int)", None), ("drop table A", made.1)]), "");
+}
+
+#[test]
 fn what_is_undone_by_name_is_gone() {
     let left = |texts: &[&str]| {
         let mut things = Things::default();
@@ -168,7 +189,7 @@ fn what_is_undone_by_name_is_gone() {
         (&["create temporary table a (b int)", "drop table b"], "temporary object"),
         (&["create temporary table a (b int)", "use other", "drop table a"], "temporary object"),
         (&["create temporary table a (b int)", "alter table a rename b", "drop table a"], "temporary object"),
-        (&["create temporary table s.a (b int)", "use other", "drop table s.a"], "temporary object"),
+        (&["create temporary table s.a (b int)", "use other", "drop table s.a"], ""),
         (&["lock tables a read", "unlock tables"], ""),
         (&["flush tables with read lock; lock tables a read", "UNLOCK TABLES"], ""),
         (&["lock instance for backup", "unlock tables"], "global lock"),

@@ -1,4 +1,6 @@
 //! What MySQL's texts ask of the statement before, and what is written in its place.
+//!
+//! Only texts; what servers make of them the parity tests tell.
 
 use maitred_wire::dialect::Tracking;
 use maitred_wire::mysql::leftovers::{asks, substituted, Asks, Known, Show};

@@ -62,6 +62,14 @@ CASES = {
     "temporary table, oddly written": Case(
         "/*! CREATE */ /* a */ Temporary\n\tTABLE held (n int)", *_TEMPORARY
     ),
+    "temporary table, its schema said later": Case(
+        "create temporary table held (n int)", "drop table shop.held", *_TEMPORARY[1:]
+    ),
+    "temporary table, dropped from elsewhere": Case(
+        "create temporary table if not exists shop.held (n int)",
+        "use warehouse; drop temporary table if exists shop.held; use shop",
+        *_TEMPORARY[1:],
+    ),
     "temporary table like": Case("create temporary table held like locked", *_TEMPORARY),
     "temporary table as": Case(
         "create temporary table held as select 1 n from locked where false", *_TEMPORARY
@@ -299,6 +307,30 @@ def test_who_waits_for_a_pinned_server_gets_it_when_it_is_given_back(
     owner.run("drop temporary table held")
     asking.join(20)
     assert seen == ["7"]
+
+
+@pytest.mark.parametrize("how", ["use", "INIT_DB", "prepared"])
+def test_a_table_of_another_schema_is_another_table(
+    make_front: Callable[..., Front], how: str
+) -> None:
+    """What is dropped elsewhere by the same name leaves the temporary table to its client."""
+    front = make_front({"pool": {"size": 1, "queue_timeout": "2s"}})
+    owner, stranger = front.wire(), front.wire()
+    made = owner.prepared("create temporary table held (n int)")
+    if how == "prepared":
+        owner.run("use warehouse")
+        owner.executed(made.id)
+    else:
+        owner.run("create temporary table held (n int)")
+        owner.run("use warehouse") if how == "use" else owner.expect_ok("INIT_DB", b"warehouse")
+    owner.run("drop table if exists held")
+    if front.maitred:
+        assert front.pins() == ["temporary object"]
+        assert stranger.error("select * from shop.held").number == 1205
+    assert owner.value("select count(*) from shop.held") == "0"
+    owner.run("drop table shop.held")
+    assert stranger.error("select * from shop.held").number == 1146
+    assert front.pins() == []
 
 
 def test_pins_are_shown_with_statements_reasons(two: Front) -> None:

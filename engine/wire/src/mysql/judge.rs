@@ -169,7 +169,10 @@ impl<'a> Judge<'a> {
             // Spec: MariaDB runs these outside of routines, too.
             b"if" | b"case" | b"loop" | b"while" | b"repeat" | b"for" | b"declare" => return self.code(),
             b"set" => return assign::set(self),
-            b"use" => self.found.things.push(Thing::Obscured(Traces::TEMPORARY)),
+            b"use" => {
+                let schema = self.dotted();
+                self.found.things.push(Thing::Elsewhere(Traces::TEMPORARY, schema.into()));
+            }
             b"create" => return self.create(),
             b"alter" | b"rename" => {
                 self.found.defines = true;
