@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use maitred_wire::dialect::{Compression, Tracking, Voice};
-use maitred_wire::{Complaint, CopyDirection, Transaction};
+use maitred_wire::{ClientMessage, Complaint, CopyDirection, Transaction};
 
 use crate::client::{Client, State};
 use crate::ids::ClientId;
@@ -40,6 +40,8 @@ pub struct Agreed {
     pub tracking: Tracking,
     /// What it is told once it has sent the file that its server asked for, which is gone.
     pub after_file: Option<Box<Complaint>>,
+    /// What it is told once it has sent the rest of its command, which is not carried out.
+    pub after_command: Option<Box<Complaint>>,
     /// Types of the parameters of its statements, as it told them last.
     pub types: HashMap<u32, Box<[u8]>>,
 }
@@ -80,9 +82,10 @@ impl Client {
         self.agreed.as_ref().is_some_and(|agreed| agreed.capabilities & MULTI_STATEMENTS != 0)
     }
 
-    /// Does it send a file whose server is gone?
+    /// Does it send a file whose server is gone, or the rest of a command that failed?
     pub fn is_sending_in_vain(&self) -> bool {
-        self.agreed.as_ref().is_some_and(|agreed| agreed.after_file.is_some())
+        let is_so = |agreed: &Agreed| agreed.after_file.is_some() || agreed.after_command.is_some();
+        self.agreed.as_deref().is_some_and(is_so)
     }
 
     /// The answer to a new command begins.
@@ -123,5 +126,15 @@ impl Relay {
             voice.status |= if is_open { IN_TRANSACTION } else { 0 };
         }
         voice
+    }
+
+    /// Say that a command has failed: behind its last packet, if others than this continue it.
+    pub(crate) fn say_failure(&mut self, id: ClientId, complaint: &Complaint, message: ClientMessage) {
+        let (dialect, voice) = (self.clients[id].dialect, self.voice(id));
+        if let Some(agreed) = self.clients[id].agreed.as_mut().filter(|_| message.goes_on()) {
+            agreed.after_command = Some(Box::new(complaint.clone()));
+            return;
+        }
+        self.say(id, |out| dialect.say_error(out, complaint, voice));
     }
 }

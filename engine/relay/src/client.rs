@@ -490,13 +490,14 @@ impl Relay {
     ) -> Step {
         let dialect = self.clients[id].dialect;
         self.count_error(id);
-        let voice = self.voice(id);
-        self.say(id, |out| dialect.say_error(out, complaint, voice));
         if complaint.fatal {
+            let voice = self.voice(id);
+            self.say(id, |out| dialect.say_error(out, complaint, voice));
             let reason = if self.is_draining() { ClientEnd::Drained } else { ClientEnd::LimitReached };
             self.end_client(id, reason, None);
             return Step::Used(here.len());
         }
+        self.say_failure(id, complaint, message);
         self.clients[id].asked_at = Time::NEVER;
         self.clients[id].idle_since = self.now;
         match message.intent {

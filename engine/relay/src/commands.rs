@@ -45,6 +45,9 @@ impl Relay {
     ) -> Result<Step, Fault> {
         let server = &mut self.servers[to];
         if matches!(message.intent, Intent::CopyData | Intent::CopyDone) {
+            if self.clients[id].is_sending_in_vain() {
+                return Ok(self.end_in_vain(id, message, here));
+            }
             if server.owed.is_empty() && server.held.is_empty() {
                 return Ok(Step::Used(self.drop_message(id, message, here)));
             }
@@ -131,8 +134,7 @@ impl Relay {
         if message.intent == Intent::Run {
             self.note_types_in_vain(id, message, here);
         }
-        let (dialect, voice) = (self.clients[id].dialect, self.voice(id));
-        self.say(id, |out| dialect.say_error(out, complaint, voice));
+        self.say_failure(id, complaint, message);
         Step::Used(self.drop_message(id, message, here))
     }
 
@@ -212,7 +214,7 @@ impl Relay {
         here: &[u8],
     ) -> Option<Result<Step, Fault>> {
         if self.clients[id].is_sending_in_vain() {
-            return Some(Ok(self.end_file_in_vain(id, message, here)));
+            return Some(Ok(self.end_in_vain(id, message, here)));
         }
         self.clients[id].begin_answer();
         match message.intent {
@@ -259,8 +261,14 @@ impl Relay {
         }
     }
 
-    /// The client sends a file that nobody takes: it hears of that behind the end.
-    fn end_file_in_vain(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Step {
+    /// The client sends what nobody takes: it hears of that behind the end.
+    fn end_in_vain(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Step {
+        if let Some(agreed) = self.clients[id].agreed.as_mut().filter(|_| !message.goes_on()) {
+            if let Some(complaint) = agreed.after_command.take() {
+                agreed.sequence = here[3].wrapping_add(1);
+                self.say_failure(id, &complaint, message);
+            }
+        }
         if message.intent == Intent::CopyDone {
             if let Some(agreed) = &mut self.clients[id].agreed {
                 agreed.sequence = here[3].wrapping_add(1);

@@ -112,6 +112,31 @@ def test_packets_around_16_mib(front: Front, more: int) -> None:
     assert client.value("select length('" + "y" * padding + "')") == str(padding)
 
 
+def test_errors_of_ours_stand_behind_the_last_packet_of_a_command(
+    make_front: Callable[..., Front],
+) -> None:
+    """Clients count packets, and close a connection in which one is missing."""
+    front = make_front({"pool": {"size": 1, "queue_timeout": "1s"}})
+    holder, client = front.wire(), front.wire()
+    holder.run("begin")
+    # So many packets follow the first: one with something in it, an empty one, two.
+    for size in (17 << 20, (1 << 24) - 2, 33 << 20):
+        text = b"select '" + b"y" * (size - 9) + b"'"
+        (told,) = client.query(text.decode())
+        if front.maitred:
+            assert isinstance(told, Err)
+            assert told.number == 1205
+    holder.run("commit")
+    if front.maitred:
+        for state in ("begin", "commit"):
+            # Longer than a client's prepared statements may be.
+            refused = client.ask("STMT_PREPARE", b"select '" + b"y" * (17 << 20) + b"'")
+            assert isinstance(refused, Err)
+            assert "pool.client_statements" in refused.text
+            client.run(state)
+    assert client.value("select 1") == "1"
+
+
 # Commands beside queries
 
 
