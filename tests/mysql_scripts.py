@@ -53,6 +53,35 @@ a: select now() > '2020-01-01'
 b: select now() > '2020-01-01'
 """
 
+TRACKING = """
+a: select @@session_track_system_variables, @@session.session_track_schema
+a: select @@session_track_state_change, @@session_track_transaction_info
+a: set session_track_system_variables = 'sort_buffer_size, div_precision_increment'
+a: set sort_buffer_size = 65536, div_precision_increment = 6
+a: set autocommit = 0
+a: set autocommit = 1
+b: set autocommit = 0
+b: set autocommit = 1
+a: select @@session_track_system_variables, @@session_track_schema = 1
+a: set session_track_schema = 0
+a: use warehouse
+b: use warehouse
+a: select @@session_track_schema, @@local.session_track_schema
+a: set session_track_schema = default
+a: use served
+a: set session_track_system_variables = concat(@@session_track_system_variables, ',sql_mode')
+a: set sql_mode = 'ANSI'
+a: set session_track_system_variables = 5 + 5
+a: set session_track_state_change = 5
+a: select @@session_track_system_variables
+a: @prepare p: set session_track_system_variables = ?
+a: @execute p: time_zone
+a: set sql_mode = ''
+a: set time_zone = '+01:00'
+a: set session_track_system_variables = default
+a: set time_zone = '+02:00'
+"""
+
 ENCODINGS = """
 a: set names latin1
 a: select @@character_set_client, @@character_set_connection, @@character_set_results

@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 
-use maitred_wire::dialect::{Compression, Voice};
+use maitred_wire::dialect::{Compression, Tracking, Voice};
 use maitred_wire::{Complaint, CopyDirection, Transaction};
 
 use crate::client::{Client, State};
 use crate::ids::ClientId;
+use crate::kill::Killed;
 use crate::leftovers::Left;
 use crate::server::Server;
 use crate::Relay;
@@ -25,12 +26,18 @@ pub struct Agreed {
     pub newest_statement: u32,
     /// It waits for what becomes of another client.
     pub is_asking: bool,
+    /// Its text says more than that.
+    pub is_killing_within: bool,
+    /// What became of those that its text wants killed, one after the other; None: a number that is not ours.
+    pub kills: Vec<Option<Killed>>,
     /// Between it and us, if that was agreed.
     pub compression: Option<Box<Compression>>,
     /// What its passwords are mixed with, as long as it is connected.
     pub nonce: Option<[u8; 20]>,
     /// What its last statement left to be asked for.
     pub left: Left,
+    /// What it has chosen to be told of its session.
+    pub tracking: Tracking,
     /// What it is told once it has sent the file that its server asked for, which is gone.
     pub after_file: Option<Box<Complaint>>,
     /// Types of the parameters of its statements, as it told them last.
@@ -43,6 +50,7 @@ const AUTOCOMMIT: u16 = 2;
 
 /// Spec: MySQL "Capabilities Flags".
 const SESSION_TRACK: u64 = 1 << 23;
+const MULTI_STATEMENTS: u64 = 1 << 16;
 
 impl Client {
     /// How we speak to it now.
@@ -61,9 +69,15 @@ impl Client {
         self.agreed.as_ref().map_or(0, |agreed| self.dialect.class_of(agreed.capabilities))
     }
 
-    /// Is it told of its session's state at the end of each statement?
-    pub fn is_told_of_its_state(&self) -> bool {
-        self.agreed.as_ref().is_some_and(|agreed| agreed.capabilities & SESSION_TRACK != 0)
+    /// What it is told of its session's state at the end of each statement; None: nothing.
+    pub fn tracking(&self) -> Option<&Tracking> {
+        let agreed = self.agreed.as_ref().filter(|agreed| agreed.capabilities & SESSION_TRACK != 0)?;
+        Some(&agreed.tracking)
+    }
+
+    /// May a text of its have several statements?
+    pub fn says_several(&self) -> bool {
+        self.agreed.as_ref().is_some_and(|agreed| agreed.capabilities & MULTI_STATEMENTS != 0)
     }
 
     /// Does it send a file whose server is gone?

@@ -474,6 +474,9 @@ impl Relay {
         let client = &mut self.clients[id];
         client.passing = message.total - here.len();
         client.is_dropping = client.passing > 0;
+        if let Some(agreed) = &mut client.agreed {
+            agreed.kills.clear();
+        }
         here.len()
     }
 

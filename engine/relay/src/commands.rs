@@ -60,7 +60,10 @@ impl Relay {
             return Ok(Step::Wait);
         }
         let server = &self.servers[to];
-        if server.may_reset(&self.clients[id].own_settings) || server.is_telling_what_is_left() {
+        if server.may_reset(&self.clients[id].own_settings)
+            || server.is_telling_what_is_left()
+            || server.is_telling_choice()
+        {
             return Ok(Step::Wait);
         }
         let now = self.now;
@@ -145,19 +148,8 @@ impl Relay {
         Step::Used(here.len())
     }
 
-    /// Is all that a query says that one of our clients, by the number that we gave it, is to end? An answer will come.
-    fn kill_by_text(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> bool {
-        let dialect = self.clients[id].dialect;
-        if !Self::is_whole(message, here) {
-            return false;
-        }
-        let Some((number, is_end)) = dialect.killed_by(dialect.query_text(here)) else { return false };
-        let kill = self.wish_to_kill(id, number, is_end);
-        self.ask_to_kill(id, kill)
-    }
-
     /// Is a whole text there?
-    fn is_whole(message: ClientMessage, here: &[u8]) -> bool {
+    pub(crate) fn is_whole(message: ClientMessage, here: &[u8]) -> bool {
         here.len() == message.total && !message.goes_on()
     }
 
@@ -168,12 +160,13 @@ impl Relay {
         message: ClientMessage,
         here: &[u8],
     ) -> Result<Step, Fault> {
-        if self.kill_by_text(id, message, here) {
-            return Ok(Step::Used(self.drop_message(id, message, here)));
+        if let Some(step) = self.kill_by_text(id, message, here) {
+            return Ok(step);
         }
         let now = self.now;
         let dialect = self.clients[id].dialect;
-        let text = dialect.query_text(here);
+        let killed = self.text_behind_kills(id, dialect.query_text(here));
+        let text = killed.as_deref().unwrap_or(dialect.query_text(here));
         let mut judged = dialect.effects_of(text);
         if judged.as_ref().is_some_and(|effects| effects.settings.unnamed) {
             self.servers[to].settle_things();
@@ -193,10 +186,11 @@ impl Relay {
         if let Err(complaint) = suspected {
             return Ok(self.fail_command(id, &complaint, message, here));
         }
+        self.prepare_insert_id(id, to, judged.as_deref());
         let answered = if Self::is_whole(message, here) { self.answer_in_text(id, to, text) } else { None };
         self.servers[to].owe(Answer::Ready(Unit::Query), true, now);
         self.note_text(to, here);
-        if let Some(answered) = answered {
+        if let Some(answered) = answered.or(killed) {
             dialect.write_query_text(&mut self.servers[to].output, &answered);
             return Ok(Step::Used(self.drop_message(id, message, here)));
         }
@@ -222,10 +216,10 @@ impl Relay {
         }
         self.clients[id].begin_answer();
         match message.intent {
-            Intent::Query if self.kill_by_text(id, message, here) => {
-                Some(Ok(Step::Used(self.drop_message(id, message, here))))
+            Intent::Query => {
+                let step = self.kill_by_text(id, message, here);
+                step.or_else(|| self.show_left(id, None, message, here)).map(Ok)
             }
-            Intent::Query => self.show_left(id, None, message, here).map(Ok),
             Intent::Ping | Intent::Relogin | Intent::Renew | Intent::Agree => {
                 Some(self.answer_command(id, message, here))
             }
@@ -368,6 +362,7 @@ impl Relay {
         if let Some(agreed) = &mut client.agreed {
             agreed.types.clear();
             agreed.left = Default::default();
+            agreed.tracking = Default::default();
         }
         if let State::Leased(server) = client.state {
             client.state = State::Idle;
@@ -408,6 +403,11 @@ impl Relay {
         let is_preparation = owed.answer == Answer::Ready(Unit::Reply(Reply::Prepared));
         server.copy = None;
         server.pop_answer();
+        if is_preparation && error.is_full && self.close_unused(id) {
+            self.prepare_again(id, client, owed.shown);
+            return (false, Aftermath::None);
+        }
+        let server = self.servers.get_mut(id).expect("held above");
         if !owed.shown {
             if !is_preparation {
                 server.farewell = Some(error.message);
@@ -479,18 +479,18 @@ impl Relay {
         self.note_left(client, id, &outcome);
         if dialect.is_silent_end(here) {
             self.note_silent_end(id, outcome.status);
-            let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+            let is_told = self.clients.get(client).is_some_and(|client| client.tracking().is_some());
             if !is_told && outcome.status & STATE_CHANGED != 0 {
                 self.say(client, |out| dialect.say_silent_end(out, here));
                 return Ok(false);
             }
         }
-        let is_told = self.clients.get(client).is_some_and(|client| client.is_told_of_its_state());
+        let tracking = self.clients.get(client).and_then(|client| client.tracking()).cloned();
         // Why the flag too: the end of rows has it without saying what changed.
-        if outcome.changed.is_empty() && (is_told || outcome.status & SESSION_STATE_CHANGED == 0) {
+        if outcome.changed.is_empty() && (tracking.is_some() || outcome.status & SESSION_STATE_CHANGED == 0) {
             return Ok(true);
         }
-        self.say(client, |out| dialect.say_outcome(out, here, &outcome, is_told));
+        self.say(client, |out| dialect.say_outcome(out, here, &outcome, tracking.as_ref()));
         Ok(false)
     }
 }

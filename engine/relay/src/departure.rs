@@ -2,6 +2,7 @@
 //!
 //! Closes no socket; it returns the action. Called by `client`, `login`, `upkeep` and `drain`.
 
+use maitred_wire::effects::Traces;
 use maitred_wire::Complaint;
 
 use crate::action::{Action, ClientEnd, ServerEnd};
@@ -91,5 +92,18 @@ impl Relay {
         } else {
             self.clean(id);
         }
+    }
+
+    /// A client leaves a server with traces: they are gone before anybody else gets it.
+    /// False: they cannot be undone.
+    pub(crate) fn forget_trace(&mut self, id: ServerId) -> bool {
+        let server = &mut self.servers[id];
+        let Some(trace) = server.trace.take() else { return true };
+        let mut left = trace.pins;
+        left.add(trace.pending.begins);
+        let pending = &trace.pending;
+        let is_touched = trace.asked.is_some() || !pending.settings.is_empty() || !pending.blinds.is_empty();
+        server.must_reset |= is_touched || !left.without(Traces::PRIVATE).is_empty();
+        left.without(server.dialect.undone()).is_empty()
     }
 }

@@ -31,6 +31,10 @@ impl Server {
             messages.extend(row.map(|row| dialect.message_of(row)));
             return;
         }
+        if let Some(choice) = &mut asked.choice {
+            choice.row = row.map(Box::from);
+            return;
+        }
         match row.and_then(|row| dialect.finding_of(row)) {
             Some(finding) => asked.findings.push(finding),
             None => asked.is_damaged = true,
@@ -66,6 +70,10 @@ impl Relay {
                 let trace = self.servers[id].trace_mut(now);
                 trace.pins = trace.pins.without(Traces::LISTENS);
             }
+            return;
+        }
+        if let Some(choice) = asked.choice {
+            self.keep_choice(id, client, choice, asked.is_void);
             return;
         }
         if let Some(messages) = asked.messages {

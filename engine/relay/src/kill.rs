@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use maitred_wire::{Code, Complaint};
+use maitred_wire::{dialect, ClientMessage, Code, Complaint};
 
 use crate::action::{Action, ClientEnd, Mail, ServerEnd};
 use crate::answers::{Answer, Unit};
-use crate::client::State as ClientState;
+use crate::client::{State as ClientState, Step};
 use crate::ids::{ClientId, ServerId, WorkerId};
 use crate::open::Purpose;
 use crate::server::State;
@@ -34,6 +34,17 @@ pub enum Killed {
     Done,
     NotThere,
     NotAllowed,
+}
+
+impl Killed {
+    /// The number and the words of its error, if it is one.
+    fn failure(self, number: u64) -> Option<(u16, String)> {
+        match self {
+            Killed::Done => None,
+            Killed::NotThere => Some((1094, format!("Unknown thread id: {number}"))),
+            Killed::NotAllowed => Some((1095, format!("You are not owner of thread {number}"))),
+        }
+    }
 }
 
 impl Relay {
@@ -96,6 +107,60 @@ impl Relay {
         }
     }
 
+    /// Does a query begin with the wish that clients of ours, by the numbers that we gave them, be stopped? They are, and
+    /// what became of that is told in the place of what it says, where it says more. None: nothing is to be waited for.
+    pub(crate) fn kill_by_text(&mut self, id: ClientId, message: ClientMessage, here: &[u8]) -> Option<Step> {
+        let dialect = self.clients[id].dialect;
+        if !Self::is_whole(message, here) {
+            return None;
+        }
+        let kills = dialect.kills_of(dialect.query_text(here));
+        let is_alone = kills.first()?.is_alone;
+        if !is_alone && !self.clients[id].says_several() {
+            return None;
+        }
+        loop {
+            let done = &mut self.clients[id].agreed.as_mut()?.kills;
+            let killing = kills.get(done.len())?;
+            // Why no further: what fails ends the text.
+            if done.last().is_some_and(|killed| killed.is_some_and(|killed| killed != Killed::Done)) {
+                return None;
+            }
+            let number = u32::try_from(killing.number).unwrap_or_default();
+            let kill = self.wish_to_kill(id, number, killing.kill == dialect::Kill::Connection);
+            if self.ask_to_kill(id, kill) {
+                let agreed = self.clients[id].agreed.as_mut()?;
+                agreed.is_killing_within = !is_alone;
+                return Some(match is_alone {
+                    true => Step::Used(self.drop_message(id, message, here)),
+                    false => Step::Wait,
+                });
+            }
+            self.clients[id].agreed.as_mut()?.kills.push(None);
+        }
+    }
+
+    /// A text that began with such wishes, with statements in their place that answer the same.
+    pub(crate) fn text_behind_kills(&mut self, id: ClientId, text: &[u8]) -> Option<Vec<u8>> {
+        let client = &mut self.clients[id];
+        let done = std::mem::take(&mut client.agreed.as_mut()?.kills);
+        if done.iter().all(Option::is_none) {
+            return None;
+        }
+        let dialect = client.dialect;
+        let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
+        for (killing, killed) in dialect.kills_of(text).into_iter().zip(done) {
+            let Some(killed) = killed else { continue };
+            out.extend_from_slice(&text[at..killing.statement.start]);
+            let failure = killed.failure(killing.number);
+            let failure = failure.as_ref().map(|(number, text)| (*number, text.as_str()));
+            out.extend_from_slice(dialect.statement_answering(failure).as_bytes());
+            at = killing.statement.end;
+        }
+        out.extend_from_slice(&text[at..]);
+        Some(out)
+    }
+
     fn kill_here(&mut self, kill: &Kill) -> Killed {
         let Some(id) = self.client_of_number(kill.number) else { return Killed::NotThere };
         let client = &self.clients[id];
@@ -136,16 +201,16 @@ impl Relay {
             return;
         };
         agreed.is_asking = false;
-        let refusal = |number: u16, text: String| Complaint {
+        if std::mem::take(&mut agreed.is_killing_within) {
+            agreed.kills.push(Some(killed));
+            self.ready.push_back(requester);
+            return;
+        }
+        let complaint = killed.failure(u64::from(number)).map(|(number, text)| Complaint {
             number: Some(number),
             sqlstate: Some(*b"HY000"),
             ..Complaint::error(Code::NotAuthorized, text)
-        };
-        let complaint = match killed {
-            Killed::Done => None,
-            Killed::NotThere => Some(refusal(1094, format!("Unknown thread id: {number}"))),
-            Killed::NotAllowed => Some(refusal(1095, format!("You are not owner of thread {number}"))),
-        };
+        });
         match complaint {
             None => self.say_done(requester),
             Some(complaint) => {

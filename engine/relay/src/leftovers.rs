@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
 use maitred_wire::dialect::{Asks, Diagnosed, Known, Outcome};
+use maitred_wire::effects::Effects;
 use maitred_wire::{ClientMessage, Dialect};
 
 use crate::client::Step;
@@ -165,6 +166,9 @@ impl Relay {
         let (lease, number) = (self.lease_of(to), self.cancel_key(id, 0).pid);
         let mut known =
             Known { connection_id: asks.connection_id.then_some(u64::from(number)), ..Known::default() };
+        if asks.tracking {
+            known.tracking = self.clients[id].agreed.as_ref().map(|agreed| agreed.tracking.clone());
+        }
         let Some(left) = self.left(id) else { return known };
         left.is_asking =
             asks.warning_count || asks.error_count || asks.get_diagnostics || asks.shows.is_some();
@@ -235,7 +239,6 @@ impl Relay {
     }
 
     fn prepare_answers(&mut self, id: ClientId, to: ServerId, asks: Option<&Asks>) -> Option<Known> {
-        let lease = self.lease_of(to);
         let Some(asks) = asks else {
             self.left(id)?.is_asking = false;
             return None;
@@ -243,17 +246,35 @@ impl Relay {
         let known = self.known_for(id, to, asks);
         if asks.insert_id {
             self.servers[to].shared.reads_insert_id.store(true, Ordering::Relaxed);
-        }
-        let left = self.left(id)?;
-        if asks.insert_id && left.insert_id_at != Some(lease) {
-            left.insert_id_at = Some(lease);
-            let number = left.insert_id;
-            let now = self.now;
-            let server = &mut self.servers[to];
-            server.dialect.write_insert_id(&mut server.output, number);
-            server.adjusting += 1;
-            server.owe(crate::answers::Answer::Ready(crate::answers::Unit::Query), false, now);
+            self.give_insert_id(id, to);
         }
         Some(known)
+    }
+
+    /// A statement with `effects` is about to go to a server, which will be asked for the last number behind it: where
+    /// the statement makes none, what is told then must not be a stranger's.
+    #[inline]
+    pub(crate) fn prepare_insert_id(&mut self, id: ClientId, to: ServerId, effects: Option<&Effects>) {
+        if effects
+            .is_some_and(|effects| effects.settings.asked.iter().any(|name| **name == *"last_insert_id"))
+        {
+            self.give_insert_id(id, to);
+        }
+    }
+
+    /// The server knows the number that the client's last row got, from here to the end of the lease.
+    fn give_insert_id(&mut self, id: ClientId, to: ServerId) {
+        let lease = self.lease_of(to);
+        if !self.is_shared(to) {
+            return;
+        }
+        let Some(left) = self.left(id).filter(|left| left.insert_id_at != Some(lease)) else { return };
+        left.insert_id_at = Some(lease);
+        let number = left.insert_id;
+        let now = self.now;
+        let server = &mut self.servers[to];
+        server.dialect.write_insert_id(&mut server.output, number);
+        server.adjusting += 1;
+        server.owe(crate::answers::Answer::Ready(crate::answers::Unit::Query), false, now);
     }
 }

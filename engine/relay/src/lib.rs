@@ -49,6 +49,7 @@ pub mod snapshot;
 pub mod statements;
 mod things;
 pub mod trace;
+mod tracking;
 pub mod transfer;
 pub mod upkeep;
 

@@ -111,6 +111,7 @@ impl Relay {
                 return Ok(self.fail_command(id, &complaint, message, here));
             }
         }
+        self.prepare_insert_id(id, to, statement.effects.as_deref());
         let statement = self.answer_in_statement(id, to, &statement).unwrap_or(statement);
         let Some(of_server) = self.number_there(id, to, &statement) else { return Ok(Step::Wait) };
         let counters = &mut self.pools[self.clients[id].pool.0 as usize].counters;
@@ -349,6 +350,52 @@ impl Relay {
             }
         }
         self.flush_server(to);
+    }
+
+    /// The database takes no more statements: have this server forget some that nobody uses now, or if it has none, those
+    /// that are idle here. False: there are none.
+    pub(crate) fn close_unused(&mut self, id: ServerId) -> bool {
+        if self.close_half(id) {
+            return true;
+        }
+        let pool = &self.pools[self.servers[id].pool.0 as usize];
+        let mut closed = false;
+        for idle in pool.idle.clone() {
+            closed |= self.close_half(idle);
+        }
+        closed
+    }
+
+    /// Why half: the least recently used are the least missed, and one at a time would be too many errors.
+    fn close_half(&mut self, id: ServerId) -> bool {
+        let server = &mut self.servers[id];
+        let held = &server.held;
+        let unused = server.statements.oldest_first(|key| !held.iter().any(|(held, _)| *held == key));
+        let half = unused.len().div_ceil(2);
+        for key in &unused[..half] {
+            server.statements.remove(*key);
+            if let Some(number) = server.numbers.remove(key) {
+                server.dialect.write_close_number(&mut server.output, number);
+            }
+        }
+        self.flush_server(id);
+        half > 0
+    }
+
+    /// A preparation failed for what is no reason any more.
+    pub(crate) fn prepare_again(&mut self, id: ServerId, client: Option<ClientId>, is_shown: bool) {
+        let now = self.now;
+        let server = self.servers.get_mut(id).expect("the caller holds it");
+        match &server.preparing {
+            Some(preparing) if is_shown => {
+                let definition = Arc::clone(&preparing.statement);
+                server.dialect.write_prepare(&mut server.output, b"", &definition.definition);
+                server.owe(Answer::Ready(Unit::Reply(Reply::Prepared)), true, now);
+                self.flush_server(id);
+            }
+            // Its client asks to run it once more.
+            _ => self.note_preparation_over(id, client),
+        }
     }
 
     /// The answer to a preparation is over.

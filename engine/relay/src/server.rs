@@ -500,6 +500,7 @@ impl Relay {
                     // It may have waited for what a reset in its transaction brought back.
                     self.ready.push_back(client);
                 }
+                self.ask_for_choice(id);
                 self.end_lease_if_over(id);
             }
             State::Cleaning { .. } => self.clean(id),

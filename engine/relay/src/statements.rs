@@ -262,6 +262,11 @@ impl ServerStatements {
         Some(key)
     }
 
+    /// Those that `are_meant`, least recently used first.
+    pub fn oldest_first(&self, are_meant: impl Fn(StatementKey) -> bool) -> Vec<StatementKey> {
+        self.prepared.iter().rev().map(|(key, _)| *key).filter(|key| are_meant(*key)).collect()
+    }
+
     /// Forget all but these.
     pub fn keep_only(&mut self, keys: &[StatementKey]) {
         let gone: Vec<_> =

@@ -198,7 +198,7 @@ impl Server {
             return;
         }
         trace.note_things(&mut self.made, &things, has_failed);
-        things.retain(|thing| !has_failed && matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
+        things.retain(|thing| !has_failed || !matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
         trace.settled.get_or_insert_with(Vec::new).append(&mut things);
     }
 }
@@ -342,7 +342,7 @@ impl Relay {
     }
 
     /// Does it serve several clients in turn?
-    fn is_shared(&self, id: ServerId) -> bool {
+    pub(crate) fn is_shared(&self, id: ServerId) -> bool {
         self.pools[self.servers[id].pool.0 as usize].mode() != PoolMode::Session
     }
 }

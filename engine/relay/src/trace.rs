@@ -23,6 +23,7 @@ use crate::ids::{ServerId, Time};
 use crate::server::Server;
 use crate::session_state::Settings;
 use crate::snapshot::{ListenMode, Pinning, PoolMode, SequenceScope};
+use crate::tracking::Choice;
 use crate::Relay;
 
 /// How much of the statement that pinned is kept for operators.
@@ -38,7 +39,8 @@ pub struct Trace {
     has_failed: bool,
     /// The statement under way, or the last one, did.
     pub(crate) has_statement_failed: bool,
-    /// What statements that were carried out said of things with names, since the server was asked last.
+    /// What statements said of things with names since the server was asked last; of those that failed, no
+    /// statements that they would have prepared or forgotten.
     pub(crate) settled: Option<Vec<Thing>>,
     /// Proven to be there, or not to be disproven.
     pub pins: Traces,
@@ -58,6 +60,8 @@ pub(crate) struct Asked {
     pub(crate) is_stop: bool,
     /// It was asked what went wrong, and tells it in these rows.
     pub(crate) messages: Option<Vec<Box<[u8]>>>,
+    /// It was asked what its client has chosen to be told, by settings of these names.
+    pub(crate) choice: Option<Choice>,
     pub(crate) is_damaged: bool,
     /// It was cancelled instead of something of the client's: to be asked again.
     pub(crate) is_void: bool,
@@ -270,10 +274,11 @@ impl Relay {
         let settings = &self.pools[server.pool.0 as usize].route.settings;
         if settings.mode == PoolMode::Session {
             // The session is the client's own; but what a reset brings back it would not know.
-            if effects.settings.reset.is_empty() && !effects.settings.reset_all {
+            let (settings, blinds) = (effects.settings, effects.blinds);
+            if settings.reset.is_empty() && !settings.reset_all && blinds.is_empty() {
                 return Ok(());
             }
-            effects = Effects { settings: effects.settings, ..Effects::default() };
+            effects = Effects { settings, blinds, ..Effects::default() };
         }
         let (pinning, pin_ignore, listen) = (settings.pinning, settings.pin_ignore, settings.listen);
         self.suspect_sequences(id, &mut effects);
@@ -398,11 +403,6 @@ impl Relay {
             // Why before it is proven: the text says so, and an operator may look meanwhile.
             trace.pins.add(question.traces.and(Traces::LOCKS));
         }
-        if effects.blinds {
-            dialect.write_tracking(&mut server.output);
-            server.adjusting += 1;
-            server.owe(Answer::Ready(Unit::Query), false, now);
-        }
         let trace = server.trace.as_mut().expect("looked at above");
         trace.asked = Some(Asked { effects, question, ..Asked::default() });
         let asked = trace.asked.as_ref().expect("just set");
@@ -446,17 +446,5 @@ impl Relay {
             self.note_stopping(client);
         }
         self.flush_server(id);
-    }
-
-    /// A client leaves a server with traces: they are gone before anybody else gets it.
-    /// False: they cannot be undone.
-    pub(crate) fn forget_trace(&mut self, id: ServerId) -> bool {
-        let server = &mut self.servers[id];
-        let Some(trace) = server.trace.take() else { return true };
-        let mut left = trace.pins;
-        left.add(trace.pending.begins);
-        let is_touched = trace.asked.is_some() || !trace.pending.settings.is_empty();
-        server.must_reset |= is_touched || !left.without(Traces::PRIVATE).is_empty();
-        left.without(server.dialect.undone()).is_empty()
     }
 }

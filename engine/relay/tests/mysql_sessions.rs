@@ -4,7 +4,7 @@
 
 use maitred_relay::sim::mysql::can;
 use maitred_relay::sim::mysql::frontend::{
-    change_user, command, init_db, kill_connection, ping, query, reset_connection,
+    change_user, command, init_db, kill_connection, ping, query, reset_connection, run,
 };
 use maitred_relay::sim::setup::with_mysql;
 use maitred_relay::sim::World;
@@ -24,6 +24,30 @@ fn what_a_client_set_is_found_on_every_server() {
         assert_eq!(world.run_sql(two, asked), "T D:NULL,STRICT_TRANS_TABLES,store C:rows Z:T");
         world.everybody_leaves();
     }
+}
+
+#[test]
+fn the_number_of_the_last_row_is_its_clients_own() {
+    let mut world = World::new(with_mysql(1));
+    let (one, two) = (world.login_mysql(0), world.login_mysql(0));
+    let asked = "SELECT LAST_INSERT_ID()";
+    assert_eq!(world.run_sql(one, "INSERT INTO t VALUES (1)"), "C:ok 1 id 1 Z:I");
+    assert_eq!(world.run_sql(two, "INSERT INTO t VALUES (1) RETURNING id"), "T D:2 C:rows Z:I");
+    // What makes no row leaves the number alone, and a stranger's is nobody's.
+    assert_eq!(world.run_sql(one, "CALL p()"), "C:ok Z:I");
+    assert_eq!(world.run_sql(one, asked), "T D:1 C:rows Z:I");
+    assert_eq!(world.run_sql(two, asked), "T D:2 C:rows Z:I");
+    let number = world.prepare(one, "INSERT INTO t VALUES (1) RETURNING id");
+    assert_eq!(world.ask(one, &run(number, &[])), "T D:3 C:rows Z:I");
+    assert_eq!(world.run_sql(two, asked), "T D:2 C:rows Z:I");
+    assert_eq!(world.run_sql(one, asked), "T D:3 C:rows Z:I");
+    world.run_sql(two, "BEGIN");
+    assert_eq!(world.run_sql(two, "INSERT INTO t VALUES (1) RETURNING id"), "T D:4 C:rows Z:T");
+    assert_eq!(world.run_sql(two, asked), "T D:4 C:rows Z:T");
+    world.run_sql(two, "COMMIT");
+    assert_eq!(world.run_sql(one, asked), "T D:3 C:rows Z:I");
+    assert_eq!(world.run_sql(two, asked), "T D:4 C:rows Z:I");
+    world.everybody_leaves();
 }
 
 #[test]
@@ -90,7 +114,7 @@ fn a_connection_that_is_reset_keeps_its_schema_alone() {
     let asked = "SELECT @x, @@sql_mode, DATABASE()";
     assert_eq!(world.run_sql(client, asked), "T D:NULL,STRICT_TRANS_TABLES,here C:rows Z:I");
     assert_eq!(world.run_sql(client, "SELECT 'a' FROM tmp_a"), "E:1146 Z:?");
-    let gone = maitred_relay::sim::mysql::frontend::run(1, &["x"]);
+    let gone = run(1, &["x"]);
     assert_eq!(world.ask(client, &gone), "E:1243 Z:?");
     world.everybody_leaves();
 }

@@ -73,6 +73,31 @@ fn an_error_of_the_unseen_preparation_is_told_in_the_place_of_the_rows() {
 }
 
 #[test]
+fn where_no_more_statements_are_taken_those_that_nobody_uses_make_room() {
+    let mut world = World::new(with_mysql(1));
+    let client = world.login_mysql(0);
+    assert_eq!(world.run_sql(client, "BEGIN"), "C:ok Z:T");
+    for line in world.mysql_lines() {
+        world.disturb_mysql(line, |session| session.most_statements = Some(3));
+    }
+    let numbers: Vec<u32> = (0..8).map(|n| world.prepare(client, &format!("SELECT 'a{n}', ?"))).collect();
+    for _ in 0..2 {
+        for (n, number) in numbers.iter().enumerate() {
+            assert_eq!(world.ask(client, &run(*number, &["x"])), format!("T D:a{n},x C:rows Z:T"));
+        }
+    }
+    // What is open stays.
+    for number in &numbers[..3] {
+        assert_eq!(world.ask(client, &run_as(*number, &[Some("x")], true, true)), "T C:cursor Z:T");
+    }
+    assert_eq!(world.ask(client, &run(numbers[3], &["x"])), "E:1461 Z:?");
+    assert_eq!(world.ask(client, &prepare("SELECT 'another'")), "E:1461 Z:?");
+    assert_eq!(world.ask(client, &fetch(numbers[0], 1)), "D:a0,x C:cursor Z:T");
+    assert_eq!(world.run_sql(client, "COMMIT"), "C:ok Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
 fn names_in_a_statement_stay_those_of_its_preparation() {
     let mut world = World::new(with_mysql(2));
     let (one, two) = (world.login_mysql(0), world.login_mysql(0));

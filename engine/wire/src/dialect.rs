@@ -18,10 +18,12 @@ pub use self::login::{ClientHandshake, Greeting, ServerHandshake};
 pub use crate::mysql::compress::Compression;
 pub use crate::mysql::diagnostics::Diagnosed;
 pub use crate::mysql::explained::Explained;
+pub use crate::mysql::kill::{Kill, Killing};
 pub use crate::mysql::leftovers::{Asks, Known, Message, Show};
 pub use crate::mysql::progress::{Change, Outcome, Reading};
 pub use crate::mysql::reply::Voice;
 pub use crate::mysql::statement::{Prepared, Run};
+pub use crate::mysql::tracking::Tracking;
 pub use crate::postgres::progress::Tag;
 pub use crate::postgres::reply::ColumnType;
 pub use crate::postgres::statement::{BindHead, Prepare};
@@ -137,6 +139,7 @@ impl Dialect {
                     message: fields.text(),
                     is_fatal,
                     is_changed,
+                    is_full: false,
                 }
             }
             Dialect::Mysql => mysql::reply::error_of(message),
@@ -583,6 +586,8 @@ pub struct ServerError {
     pub is_missing: bool,
     /// The database stopped the statement because it was asked to.
     pub is_cancelled: bool,
+    /// It takes no more prepared statements.
+    pub is_full: bool,
 }
 
 impl ServerError {

@@ -293,7 +293,8 @@ pub struct Effects {
     /// What it makes and undoes by name, in order.
     pub things: Vec<Thing>,
     /// The server may say no more what changes: it is to be told again that it shall.
-    pub blinds: bool,
+    /// By these settings, by which its client chooses what it is told.
+    pub blinds: Vec<Box<str>>,
 }
 
 impl Effects {
@@ -307,7 +308,7 @@ impl Effects {
             && !self.reads_sequences
             && !self.lists_statements
             && self.things.is_empty()
-            && !self.blinds
+            && self.blinds.is_empty()
     }
 
     /// Whatever can be asked for afterwards, because the text says nothing.
@@ -334,7 +335,9 @@ impl Effects {
         self.reads_sequences |= other.reads_sequences;
         self.lists_statements |= other.lists_statements;
         self.things.extend_from_slice(&other.things);
-        self.blinds |= other.blinds;
+        let more = other.blinds.iter().filter(|name| !self.blinds.contains(name)).cloned();
+        let more: Vec<_> = more.collect();
+        self.blinds.extend(more);
     }
 }
 

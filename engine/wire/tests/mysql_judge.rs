@@ -79,6 +79,33 @@ fn variables_are_named_that_may_have_another_value() {
 }
 
 #[test]
+fn numbers_of_rows_are_asked_for_where_the_end_does_not_tell_them() {
+    let asked = |text: &str| of(text).settings.asked.iter().any(|name| **name == *"last_insert_id");
+    for text in [
+        "insert into t (a) values (1), (2) returning id, a",
+        "REPLACE INTO t SELECT * FROM u RETURNING id",
+        "select 1; insert into t values () returning *",
+        "prepare p from 'insert into t values () returning id'; execute p",
+        "execute immediate 'insert into t (a) values (1) returning id'",
+        "execute p",
+        "call p()",
+        "begin not atomic insert into t (a) values (1); end",
+        "update t set id = last_insert_id(id + 1)",
+        "set last_insert_id = 5",
+    ] {
+        assert!(asked(text), "{text}");
+    }
+    for text in [
+        "insert into t (a) values ('returning')",
+        "insert into t (a) values (1); delete from t returning id",
+        "insert into t (a) select last_insert_id()",
+        "select returning from t",
+    ] {
+        assert!(!asked(text), "{text}");
+    }
+}
+
+#[test]
 fn traces_are_seen_where_they_begin() {
     let begins = |text: &str| of(text).begins;
     for (text, kind) in [
@@ -200,8 +227,18 @@ fn values_that_the_tracker_does_not_tell_are_asked_for() {
     ] {
         assert_eq!(asked(text), names, "{text}");
     }
-    assert!(of("set autocommit=1, session_track_schema=0").blinds);
-    assert!(!of("set session_track_gtids=OWN_GTID").blinds);
+    assert_eq!(of("set autocommit=1, @@session_track_schema=0").blinds, ["session_track_schema".into()]);
+    assert!(of("set session_track_gtids=OWN_GTID").blinds.is_empty());
+    let blinded = "set session_track_system_variables=''; set sql_mode='ANSI'";
+    assert_eq!(asked(blinded), "sql_mode");
+    assert!(!of(blinded).begins.has(Traces::UNKNOWN));
+    for unseen in ["use shop", "call p()", "execute p", "select f(1)"] {
+        assert!(of(&format!("set session_track_schema=0; {unseen}")).begins.has(Traces::UNKNOWN), "{unseen}");
+        assert!(
+            !of(&format!("{unseen}; set session_track_schema=0")).begins.has(Traces::UNKNOWN),
+            "{unseen}"
+        );
+    }
     assert!(of("set statement sort_buffer_size=1 for select @a:=1").settings.set == ["@a".into()]);
 }
 
@@ -341,6 +378,7 @@ fn look(text: &[u8]) {
         warnings: Some(3),
         errors: Some(4),
         connection_id: Some(5),
+        tracking: Some(Default::default()),
     };
     if let Some(answered) = leftovers::substituted(text, &known) {
         assert!(leftovers::asks(text).is_some());

@@ -15,7 +15,7 @@ import pymysql
 import pytest
 
 from fix_mysql_front import Front
-from fix_mysql_packets import Err, Rows
+from fix_mysql_packets import Err, Ok, Rows
 from fix_mysql_stream import MysqlClosed
 from fix_mysql_wire import MysqlError, MysqlWire
 from fix_processes import eventually
@@ -98,6 +98,44 @@ def test_a_number_that_nobody_has(front: Front) -> None:
     for statement in ("kill 4294967294", "kill query 4294967294"):
         assert client.error(statement).number == 1094
     assert client.value("select 1") == "1"
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+@pytest.mark.parametrize("is_open", [False, True])
+def test_kill_among_other_statements(
+    make_front: Callable[..., Front], is_open: bool, workers: int
+) -> None:
+    front = make_front({"pool": {"size": 2}}, workers=workers)
+    victims = [front.wire() for _ in range(2)]
+    killer = front.wire(with_="MULTI_STATEMENTS MULTI_RESULTS")
+    other = front.wire(user="other")
+    if is_open:
+        killer.run("begin")
+    numbers = [victim.greeting.thread for victim in victims]
+    said = killer.query(f"kill {numbers[0]}; kill query {numbers[1]}; select sleep(0.05), 7; do 0")
+    assert [type(answer) for answer in said] == [Ok, Ok, Rows, Ok]
+    assert isinstance(said[2], Rows)
+    assert said[2].rows == [("0", "7")]
+    assert victims[0].is_closed()
+    assert victims[1].value("select 1") == "1"
+    said = killer.query(f"kill query {numbers[1]}; kill {numbers[0]}; kill {numbers[1]}")
+    assert [type(answer) for answer in said] == [Ok, Err]
+    assert isinstance(said[1], Err)
+    assert (said[1].number, said[1].state) == (1094, "HY000")
+    assert said[1].text == f"Unknown thread id: {numbers[0]}"
+    said = killer.query(f"kill {other.greeting.thread}; select 1")
+    assert [answer.number for answer in said if isinstance(answer, Err)] == [1095]
+    # Nobody was killed whose turn did not come.
+    assert victims[1].value("select 1") == "1"
+    assert other.value("select 1") == "1"
+    assert killer.value("select 2") == "2"
+
+
+def test_what_is_no_text_of_several_statements_kills_nobody(front: Front) -> None:
+    victim = front.wire(database="transaction")
+    killer = front.wire(database="transaction", without="MULTI_STATEMENTS")
+    assert killer.error(f"kill {victim.greeting.thread}; select 1").number == 1064
+    assert victim.value("select 1") == "1"
 
 
 def test_kill_query_of_an_idle_client_hits_nobody(make_front: Callable[..., Front]) -> None:

@@ -6,9 +6,6 @@ while strangers with other settings take the servers between the lines. Run by p
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
-
 import pytest
 
 import mysql_scripts
@@ -38,24 +35,15 @@ HOLDING = {"clock", "transactions", "autocommit", "temporary", "locks", "tables_
            "xa", "found", "sql_prepared"}  # fmt: skip
 
 
-# What is not as on the database itself yet. Why not strict: with servers to spare some of it is.
-OPEN = {
-    "returning": "INSERT ... RETURNING ends without telling the id that it made",
-}
-
-
-def _scripts(names: Iterable[str]) -> list[Any]:
-    marks = {name: [pytest.mark.xfail(reason=reason)] for name, reason in OPEN.items()}
-    return [pytest.param(name, marks=marks.get(name, [])) for name in names]
-
-
-@pytest.mark.parametrize("script", _scripts(sorted(SCRIPTS.keys() - HOLDING - {"state_in_routines"})))
+@pytest.mark.parametrize(
+    "script", sorted(SCRIPTS.keys() - HOLDING - {"state_in_routines", "tracking"})
+)
 def test_script(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(SCRIPTS[script])
 
 
 @pytest.mark.servers(2)
-@pytest.mark.parametrize("script", _scripts(sorted(HOLDING)))
+@pytest.mark.parametrize("script", sorted(HOLDING))
 def test_script_with_servers_held(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(SCRIPTS[script])
 
@@ -72,7 +60,7 @@ def test_state_in_routines(mysql_parity: MysqlParity) -> None:
     mysql_parity.check_script(script)
 
 
-@pytest.mark.parametrize("script", _scripts(["variables", "schema", "encodings", "ids"]))
+@pytest.mark.parametrize("script", ["variables", "schema", "encodings", "ids", "tracking"])
 def test_script_by_clients_that_track_their_session(mysql_parity: MysqlParity, script: str) -> None:
     form = {"with_": "SESSION_TRACK DEPRECATE_EOF"}
     mysql_parity.check_script(SCRIPTS[script], a=form, b=form)
@@ -100,6 +88,23 @@ a: select last_insert_id()
 b: select last_insert_id()
 a: delete from t returning id
 a: select row_count()
+a: replace into t (id, n) values (40, 1), (null, 2) returning id
+a: select last_insert_id(), @@identity
+b: insert into t (n) values (7) returning id
+b: create procedure idle() select 1
+b: call idle()
+b: select last_insert_id()
+a: update t set n = last_insert_id(n + 1) where id = 12345
+a: select last_insert_id()
+a*: begin
+a: insert into t (n) values (9) returning id
+a: select last_insert_id()
+a-: commit
+a: select last_insert_id()
+a: @prepare p: insert into t (n) values (?) returning id, n
+a: @execute p: 5
+a: select last_insert_id()
+b: select last_insert_id()
 """,
     # Why not on MySQL: there a variable has in a statement the type that it had when that was
     # prepared, which is another time on each server.
@@ -146,6 +151,6 @@ def test_an_id_that_was_given_is_none_that_was_made(mysql_parity: MysqlParity) -
 
 
 @pytest.mark.flavour("mariadb")
-@pytest.mark.parametrize("script", _scripts(MARIADB))
+@pytest.mark.parametrize("script", MARIADB)
 def test_script_of_mariadb(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(MARIADB[script])

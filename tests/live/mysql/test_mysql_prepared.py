@@ -51,6 +51,27 @@ def test_what_prepare_says_of_parameters_and_columns(few: Front) -> None:
     assert client.prepared("insert into told values (?, ?)").columns == ()
 
 
+def test_where_the_database_takes_no_more_statements(few: Front) -> None:
+    admin = few.endpoint.connect("root", None, password="")
+    with admin.cursor() as cursor:
+        cursor.execute("set global max_prepared_stmt_count = 12")
+    try:
+        clients = [few.wire() for _ in range(3)]
+        for turn in range(30):
+            for client in clients:
+                statement = client.prepared(f"select ? + {turn}")
+                assert client.executed(statement.id, 1) == [(turn + 1,)]
+                client.send("STMT_CLOSE", struct.pack("<I", statement.id))
+        kept = [[client.prepared(f"select ?, {n}") for n in range(20)] for client in clients]
+        for client, statements in zip(clients, kept, strict=True):
+            for n, statement in enumerate(statements):
+                assert client.executed(statement.id, "x") == [("x", n)]
+    finally:
+        with admin.cursor() as cursor:
+            cursor.execute("set global max_prepared_stmt_count = default")
+        admin.close()
+
+
 def test_an_error_while_preparing(few: Front) -> None:
     client = few.wire()
     assert number(client.prepare("select ? from nosuch")) == 1146

@@ -322,7 +322,6 @@ def test_changes_that_a_client_did_not_ask_for_are_not_told(front: Front) -> Non
     assert not {kind for kind, *_ in kinds} & {"changed", "characteristics"}
 
 
-@pytest.mark.xfail(reason="a client is told what a session tells by default, whatever it chooses")
 def test_a_client_chooses_what_is_tracked(front: Front) -> None:
     client = front.wire(database="transaction", with_="SESSION_TRACK")
     client.run("set session_track_system_variables = 'sort_buffer_size'")
@@ -330,6 +329,79 @@ def test_a_client_chooses_what_is_tracked(front: Front) -> None:
     client.run("set sort_buffer_size = 65536", "set autocommit = 0", "set autocommit = 1")
     assert ("variable", "sort_buffer_size", "65536") in client.tracked[before:]
     assert not [each for each in client.tracked[before:] if "autocommit" in each]
+    # It is its own choice, and a new session has made none.
+    other = front.wire(database="transaction", with_="SESSION_TRACK")
+    for told in (other, client):
+        before = len(told.tracked)
+        told.run("set autocommit = 0", "set autocommit = 1")
+        changes = [("variable", "autocommit", value) for value in ("OFF", "ON")]
+        assert [each for each in told.tracked[before:] if "autocommit" in each] == (
+            changes if told is other else []
+        )
+    assert client.value("select @@session_track_system_variables") == "sort_buffer_size"
+    client.expect_ok("RESET_CONNECTION")
+    assert "autocommit" in str(client.value("select @@session_track_system_variables"))
+    before = len(client.tracked)
+    client.run("set autocommit = 0")
+    assert ("variable", "autocommit", "OFF") in client.tracked[before:]
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        ("off", set()),
+        ("STATE", {"transaction"}),
+        ("CHARACTERISTICS", {"transaction", "characteristics"}),
+    ],
+)
+def test_a_client_chooses_what_it_hears_of_transactions(
+    front: Front, choice: str, told: set[str]
+) -> None:
+    client = front.wire(database="transaction", with_="SESSION_TRACK DEPRECATE_EOF")
+    client.run(f"set session_track_transaction_info = '{choice}'")
+    for _ in range(2):
+        before = len(client.tracked)
+        client.run("start transaction read only", "select 1", "commit")
+        kinds = {kind for kind, *_ in client.tracked[before:]}
+        assert kinds & {"transaction", "characteristics"} == told
+    assert client.value("select @@session_track_transaction_info") == choice.upper()
+
+
+def test_a_client_chooses_to_hear_that_something_changed(front: Front) -> None:
+    client = front.wire(database="transaction", with_="SESSION_TRACK DEPRECATE_EOF")
+    client.run("set session_track_state_change = on")
+    before = len(client.tracked)
+    client.run("set sort_buffer_size = 65536")
+    assert ("changed", "1") in client.tracked[before:]
+    assert client.value("select @@session_track_state_change") == "1"
+
+
+def test_what_a_client_does_not_want_to_hear_its_server_tells_us(front: Front) -> None:
+    """A choice leaves no server blind: neither in a transaction, nor when its client leaves."""
+    for blind in (
+        "set session_track_system_variables = ''",
+        "set session session_track_system_variables = '', session_track_schema = off",
+        "set session_track_system_variables = null, session_track_schema = 0",
+    ):
+        client = front.wire(database="transaction", with_="SESSION_TRACK")
+        client.run("begin", "select 1")
+        client.query(blind)
+        client.run(
+            "set sql_mode = 'ANSI'", "use warehouse", "set @@session.lc_time_names = 'de_DE'"
+        )
+        client.run("commit")
+        others = [front.wire(database="transaction") for _ in range(5)]
+        for other in others:
+            other.run("begin")
+            assert "ANSI" not in str(other.value("select @@sql_mode"))
+            assert other.value("select database()") == "served"
+            assert other.value("select @@lc_time_names") == "en_US"
+        for other in others:
+            other.run("rollback")
+        assert "ANSI" in str(client.value("select @@sql_mode"))
+        assert client.value("select database()") == "warehouse"
+        assert client.value("select @@lc_time_names") == "de_DE"
+        client.close()
 
 
 # Flags that change what statements mean

@@ -2,7 +2,10 @@
 //!
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
-use super::{Asks, Change, Diagnosed, Explained, Known, Message, Outcome, Prepared, Run, Show, Voice};
+use super::{
+    Asks, Change, Diagnosed, Explained, Killing, Known, Message, Outcome, Prepared, Run, Show, Tracking,
+    Voice,
+};
 use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
 
@@ -93,12 +96,18 @@ impl Dialect {
         mysql::statement::write_rewind(out, number);
     }
 
-    /// The session that `text` wants killed, if that is all it says: its number, and whether the session itself is
-    /// to end, not only what it runs.
-    pub fn killed_by(self, text: &[u8]) -> Option<(u32, bool)> {
-        let killing = mysql::kill::target(text).filter(|killing| killing.is_alone)?;
-        let is_end = killing.kill == mysql::kill::Kill::Connection;
-        Some((u32::try_from(killing.number).ok()?, is_end))
+    /// The sessions that `text` wants killed before it says anything else.
+    #[inline]
+    pub fn kills_of(self, text: &[u8]) -> Vec<Killing> {
+        mysql::kill::leading(text)
+    }
+
+    /// A statement whose answer is that of one that was carried out, or failed with this number and these words.
+    pub fn statement_answering(self, failure: Option<(u16, &str)>) -> String {
+        match failure {
+            None => mysql::kill::DONE.to_owned(),
+            Some((number, message)) => mysql::kill::failed(number, message),
+        }
     }
 
     /// The session that a command wants killed, by its number.
@@ -181,6 +190,11 @@ impl Dialect {
         mysql::reply::query(out, mysql::setup::SETUP.as_bytes());
     }
 
+    /// Ask a server what its client has just chosen to be told: one request with one `Ready`, and one row.
+    pub fn write_choice_question(self, out: &mut Vec<u8>) {
+        mysql::reply::query(out, mysql::tracking::QUESTION.as_bytes());
+    }
+
     /// Is it an end of rows that cannot tell what changed in the session?
     pub fn is_silent_end(self, message: &[u8]) -> bool {
         mysql::progress::is_silent_end(message)
@@ -249,9 +263,16 @@ impl Dialect {
         mysql::progress::changes(changed)
     }
 
-    /// Say the end of a statement's results, with as much of its session's state as its client is told.
-    pub fn say_outcome(self, out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, is_told: bool) {
-        mysql::reply::outcome(out, message, outcome, is_told);
+    /// Say the end of a statement's results, with as much of its session's state as its client has chosen to be told;
+    /// None: nothing.
+    pub fn say_outcome(
+        self,
+        out: &mut Vec<u8>,
+        message: &[u8],
+        outcome: &Outcome<'_>,
+        tracking: Option<&Tracking>,
+    ) {
+        mysql::reply::outcome(out, message, outcome, tracking);
     }
 
     /// Have a server begin a new session in the same connection, with an operator's `parameters`; returns how many requests that makes, each

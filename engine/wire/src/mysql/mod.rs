@@ -31,4 +31,5 @@ pub mod setup;
 pub mod spec;
 pub mod startup;
 pub mod statement;
+pub mod tracking;
 pub mod words;

@@ -4,9 +4,10 @@
 //! Called by the handshakes and by `relay` whenever maitred itself speaks.
 
 use super::frame;
-use super::progress::{changes, Change, Outcome};
-use super::spec::{answer, capability, command, status, track};
+use super::progress::Outcome;
+use super::spec::{answer, capability, command, status};
 use super::statement;
+use super::tracking::Tracking;
 use crate::dialect::{ColumnType, ServerError};
 
 /// Where in an answer we speak, and to whom.
@@ -177,37 +178,10 @@ pub fn quit(out: &mut Vec<u8>) {
     statement::write(out, command::QUIT, &[]);
 }
 
-/// What a session tells of itself if nobody wishes otherwise; ours tell all.
-///
-/// Spec: defaults of session_track_system_variables, in MySQL and in MariaDB.
-const TOLD: [&[u8]; 5] = [
-    b"autocommit",
-    b"character_set_client",
-    b"character_set_connection",
-    b"character_set_results",
-    b"time_zone",
-];
-
-/// The end of a statement's results, with as much of what changed in the session as its client would be told by a
-/// session of its own: nothing, or (`is_told`) what sessions tell if nobody wishes otherwise.
-pub fn outcome(out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, is_told: bool) {
-    let mut changed = Vec::new();
-    for change in changes(if is_told { outcome.changed } else { &[] }).map_while(Result::ok) {
-        match change {
-            Change::Setting(name, value) if TOLD.contains(&name) => {
-                changed.push(track::SYSTEM_VARIABLES);
-                frame::put_number(&mut changed, (string_len(name) + string_len(value)) as u64);
-                frame::put_string(&mut changed, name);
-                frame::put_string(&mut changed, value);
-            }
-            Change::Schema(name) => {
-                changed.push(track::SCHEMA);
-                frame::put_number(&mut changed, string_len(name) as u64);
-                frame::put_string(&mut changed, name);
-            }
-            _ => {}
-        }
-    }
+/// The end of a statement's results, with as much of what changed in the session as its client has chosen to be told;
+/// None: nothing.
+pub fn outcome(out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, tracking: Option<&Tracking>) {
+    let changed = tracking.map(|tracking| tracking.told(outcome.changed)).unwrap_or_default();
     let has_changed = if changed.is_empty() { 0 } else { status::SESSION_STATE_CHANGED };
     let first = message[frame::HEADER];
     let flags = outcome.status & !status::SESSION_STATE_CHANGED | has_changed;
@@ -235,11 +209,6 @@ pub fn outcome(out: &mut Vec<u8>, message: &[u8], outcome: &Outcome<'_>, is_told
     });
 }
 
-/// Bytes that a string takes with its length.
-fn string_len(text: &[u8]) -> usize {
-    frame::number_len(text.len() as u64) + text.len()
-}
-
 /// An end of rows of the old kind, to a client that is not told that its session's state changed.
 pub fn silent_end(out: &mut Vec<u8>, message: &[u8]) {
     let at = out.len() + frame::HEADER + 3;
@@ -255,6 +224,8 @@ pub fn silent_end(out: &mut Vec<u8>, message: &[u8]) {
 const FATAL: [u16; 5] = [1053, 1080, 1184, 1927, 4031];
 /// The server knows no such prepared statement.
 const UNKNOWN_STATEMENT: u16 = 1243;
+/// All its servers together have `max_prepared_stmt_count` of them.
+const TOO_MANY_STATEMENTS: u16 = 1461;
 
 /// Read a whole error packet.
 pub fn error_of(message: &[u8]) -> ServerError {
@@ -274,12 +245,14 @@ pub fn error_of(message: &[u8]) -> ServerError {
         is_changed: false,
         is_missing: number == UNKNOWN_STATEMENT,
         is_cancelled: number == 1317,
+        is_full: number == TOO_MANY_STATEMENTS,
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::progress;
+    use super::super::progress::{self, changes, Change};
+    use super::super::spec::track;
     use super::*;
     use crate::Reply;
 
@@ -316,7 +289,7 @@ mod tests {
         frame::packet(&mut out, 3, |out| out.extend_from_slice(body));
         let found = progress::outcome_of(&out).unwrap();
         let mut said = Vec::new();
-        outcome(&mut said, &out, &found, false);
+        outcome(&mut said, &out, &found, None);
         assert_eq!(said, b"\x0d\0\0\x03\0\x01\0\x02\0\x01\0\x05words");
     }
 
@@ -334,7 +307,7 @@ mod tests {
         let mut out = Vec::new();
         frame::packet(&mut out, 1, |out| out.extend_from_slice(&body));
         let mut said = Vec::new();
-        outcome(&mut said, &out, &progress::outcome_of(&out).unwrap(), true);
+        outcome(&mut said, &out, &progress::outcome_of(&out).unwrap(), Some(&Tracking::default()));
         let told = progress::outcome_of(&said).unwrap();
         let told: Vec<_> = changes(told.changed).map(Result::unwrap).collect();
         assert_eq!(told, [Change::Setting(b"autocommit", b"OFF"), Change::Schema(b"shop")]);

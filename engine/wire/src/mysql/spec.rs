@@ -134,6 +134,7 @@ pub mod track {
     pub const SYSTEM_VARIABLES: u8 = 0;
     pub const SCHEMA: u8 = 1;
     pub const STATE_CHANGE: u8 = 2;
+    pub const GTIDS: u8 = 3;
     pub const TRANSACTION_CHARACTERISTICS: u8 = 4;
     pub const TRANSACTION_STATE: u8 = 5;
 }

@@ -63,7 +63,8 @@ impl Session {
     }
 
     pub(super) fn prepare(&mut self, text: &str) {
-        if self.refuses_to_prepare {
+        let is_full = self.most_statements.is_some_and(|most| self.statements.all.len() >= most);
+        if self.refuses_to_prepare || is_full {
             return self.fail(&Failure::new(1461, b"42000", "Can't create more statements"));
         }
         if text.contains("bad") {

@@ -64,6 +64,8 @@ pub struct Session {
     pub kills: Vec<(u32, bool)>,
     /// It refuses to prepare anything.
     pub refuses_to_prepare: bool,
+    /// How many statements it takes; None: as many as one likes.
+    pub most_statements: Option<usize>,
     /// A schema that is no more.
     pub dropped_schema: Option<String>,
     pub was_told_goodbye: bool,
@@ -95,6 +97,7 @@ impl Session {
             capabilities: 0,
             kills: Vec::new(),
             refuses_to_prepare: false,
+            most_statements: None,
             dropped_schema: None,
             was_told_goodbye: false,
             heard: Vec::new(),

@@ -150,6 +150,12 @@ impl Session {
             "INSERT" => {
                 self.touch();
                 self.left.newest_row += 1;
+                if upper.ends_with(" RETURNING ID") {
+                    // Measured: MariaDB 10.11 ends the rows without the number.
+                    self.left.insert_id = self.left.newest_row;
+                    let row = vec![Some(self.left.newest_row.to_string())];
+                    return Outcome::one_row(&["id".to_owned()], row);
+                }
                 Outcome::Done { affected: 1, insert_id: self.left.newest_row, info: String::new() }
             }
             "UPDATE" => {

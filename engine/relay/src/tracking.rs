@@ -1,0 +1,76 @@
+//! Clients choose what they are told of their sessions; their servers go on to tell us everything (MySQL).
+//!
+//! A choice is made in a client's own words, on its server; behind them the server is asked what it is and told again
+//! to tell all. Decides nothing about leases. Called by `server` for answers, by `trace` for what was asked.
+
+use maitred_wire::dialect::Explained;
+
+use crate::answers::{Answer, Unit};
+use crate::ids::{ClientId, ServerId};
+use crate::server::{Server, State};
+use crate::trace::Asked;
+use crate::Relay;
+
+/// A choice that was made, and is being asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    /// The settings that were named.
+    names: Vec<Box<str>>,
+    /// What the server answered.
+    pub row: Option<Box<[u8]>>,
+    may_have_failed: bool,
+}
+
+impl Server {
+    /// Is it being asked what its client has chosen? What that says next may depend on it.
+    pub(crate) fn is_telling_choice(&self) -> bool {
+        let asked = self.trace.as_ref().and_then(|trace| trace.asked.as_ref());
+        asked.is_some_and(|asked| asked.choice.is_some())
+    }
+}
+
+impl Relay {
+    /// A client may have chosen what its session tells.
+    ///
+    /// Why at once, in a transaction too: until it is told again, the server does not say what changes.
+    pub(crate) fn ask_for_choice(&mut self, id: ServerId) {
+        let now = self.now;
+        let Some(server) = self.servers.get_mut(id) else { return };
+        if !server.owed.is_empty() || !matches!(server.state, State::Leased(_)) || server.is_questioned() {
+            return;
+        }
+        let (dialect, client) = (server.dialect, server.client());
+        let Some(trace) = server.trace.as_mut().filter(|trace| !trace.pending.blinds.is_empty()) else {
+            return;
+        };
+        let names = std::mem::take(&mut trace.pending.blinds);
+        let choice = Choice { names, row: None, may_have_failed: trace.has_statement_failed };
+        trace.asked = Some(Asked { choice: Some(choice), ..Asked::default() });
+        server.explained = Explained::ALL;
+        dialect.write_choice_question(&mut server.output);
+        dialect.write_tracking(&mut server.output);
+        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe(Answer::Ready(Unit::Query), false, now);
+        self.disturb(client);
+        self.flush_server(id);
+    }
+
+    /// The server has answered; `is_void`: it was kept from it.
+    pub(crate) fn keep_choice(
+        &mut self,
+        id: ServerId,
+        client: Option<ClientId>,
+        choice: Choice,
+        is_void: bool,
+    ) {
+        let now = self.now;
+        if is_void {
+            self.servers[id].trace_mut(now).pending.blinds = choice.names;
+            return;
+        }
+        let agreed = client.and_then(|client| self.clients.get_mut(client)?.agreed.as_mut());
+        if let (Some(agreed), Some(row)) = (agreed, choice.row) {
+            agreed.tracking.read(&row, &choice.names, choice.may_have_failed);
+        }
+    }
+}
