@@ -423,10 +423,10 @@ a: @execute i: three
 a: rollback
 a: select count(*) from t
 a: @prepare bad: select ? from nosuch
-a: @prepare d: select database(), @@sql_mode = '', @uv
+a: @prepare d: select database(), @@sql_mode = ''
 a: @execute d:
 a: use warehouse
-a: set sql_mode = '', @uv = 4
+a: set sql_mode = ''
 a: @execute d:
 b: use served
 a: @execute d:

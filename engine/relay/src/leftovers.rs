@@ -33,6 +33,8 @@ pub struct Left {
     messages: Option<Vec<maitred_wire::dialect::Message>>,
     /// The lease in which the server can say all this itself, since nothing else was asked of it.
     at: Option<(ServerId, u64)>,
+    /// The lease in which it can still say how many rows there were, though it has told the messages.
+    found_rows_at: Option<(ServerId, u64)>,
     /// The number that the last row got, and the lease in which the server knows it.
     pub insert_id: u64,
     pub insert_id_at: Option<(ServerId, u64)>,
@@ -100,7 +102,7 @@ impl Relay {
     /// Something hidden is asked of a client's server: what it says of the last statement is not the client's.
     pub(crate) fn disturb(&mut self, client: Option<ClientId>) {
         if let Some(left) = client.and_then(|client| self.left(client)) {
-            left.at = None;
+            (left.at, left.found_rows_at) = (None, None);
         }
     }
 
@@ -129,7 +131,8 @@ impl Relay {
         left.warnings = rows.len() as u64;
         left.errors = rows.iter().filter(|row| dialect.is_error(row)).count() as u64;
         left.messages = Some(rows);
-        left.at = None;
+        // Why not all: with SQL_CALC_FOUND_ROWS only the server knows how many. Measured: both let it stand.
+        left.found_rows_at = left.at.take();
     }
 
     /// Answer a text that shows what went wrong, if no server can say it; `to`: the client's, if it has one.
@@ -171,7 +174,7 @@ impl Relay {
             asks.warning_count || asks.error_count || asks.get_diagnostics || asks.shows.is_some();
         if left.at != Some(lease) {
             known.row_count = Some(left.row_count);
-            known.found_rows = Some(left.found_rows);
+            known.found_rows = (left.found_rows_at != Some(lease)).then_some(left.found_rows);
         }
         if left.at != Some(lease) || left.messages.is_some() {
             known.warnings = Some(left.warnings);
@@ -198,7 +201,7 @@ impl Relay {
             left.is_asking = true;
             return Some(assigned);
         }
-        self.note_kept(id, text);
+        self.note_kept(id, to, text);
         self.prepare_answers(id, to, asks.as_ref()).and_then(|known| dialect.substituted(text, &known))
     }
 
@@ -211,7 +214,7 @@ impl Relay {
     ) -> Option<Arc<Statement>> {
         let dialect = self.clients[id].dialect;
         let asks = *statement.asks.get_or_init(|| dialect.asks(&statement.definition));
-        self.note_kept(id, &statement.definition);
+        self.note_kept(id, to, &statement.definition);
         let known = self.prepare_answers(id, to, asks.as_ref())?;
         let text = dialect.substituted(&statement.definition, &known)?;
         let under = statement.under.clone();
@@ -221,11 +224,17 @@ impl Relay {
     }
 
     /// Does what the client says next leave the messages of the statement before?
-    fn note_kept(&mut self, id: ClientId, text: &[u8]) {
-        let dialect = self.clients[id].dialect;
-        if let Some(left) = self.left(id) {
-            // Why not always: most statements have none.
-            left.keeps_messages = left.warnings > 0 && dialect.keeps_messages(text);
+    fn note_kept(&mut self, id: ClientId, to: ServerId, text: &[u8]) {
+        let Some(left) = self.left(id) else { return };
+        left.keeps_messages = false;
+        // Why not always: most statements have none.
+        if left.warnings > 0 {
+            let (dialect, fresh) = (self.servers[to].dialect, self.servers[to].shared.welcome());
+            let version = fresh.as_deref().and_then(|fresh| fresh.settings.value("version"));
+            let keeps_messages = dialect.keeps_messages(text, version.unwrap_or_default());
+            if let Some(left) = self.left(id) {
+                left.keeps_messages = keeps_messages;
+            }
         }
     }
 

@@ -35,7 +35,9 @@ HOLDING = {"clock", "transactions", "autocommit", "temporary", "locks", "tables_
            "xa", "found", "sql_prepared"}  # fmt: skip
 
 
-@pytest.mark.parametrize("script", sorted(SCRIPTS.keys() - HOLDING - {"tracking"}))
+@pytest.mark.parametrize(
+    "script", sorted(SCRIPTS.keys() - HOLDING - {"state_in_routines", "tracking"})
+)
 def test_script(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(SCRIPTS[script])
 
@@ -44,6 +46,18 @@ def test_script(mysql_parity: MysqlParity, script: str) -> None:
 @pytest.mark.parametrize("script", sorted(HOLDING))
 def test_script_with_servers_held(mysql_parity: MysqlParity, script: str) -> None:
     mysql_parity.check_script(SCRIPTS[script])
+
+
+def test_state_in_routines(mysql_parity: MysqlParity) -> None:
+    script = SCRIPTS["state_in_routines"]
+    if mysql_parity.endpoint.kind == "mysql":
+        if mysql_parity.size == 1:
+            pytest.skip(
+                "MySQL does not tell which user variables a routine has set: its client keeps the "
+                "server, and there is no other"
+            )
+        script = script.replace("a: call p_var()", "a*: call p_var()")
+    mysql_parity.check_script(script)
 
 
 @pytest.mark.parametrize("script", ["variables", "schema", "encodings", "ids", "tracking"])
@@ -91,6 +105,16 @@ a: @prepare p: insert into t (n) values (?) returning id, n
 a: @execute p: 5
 a: select last_insert_id()
 b: select last_insert_id()
+""",
+    # Why not on MySQL: there a variable has in a statement the type that it had when that was
+    # prepared, which is another time on each server.
+    "prepared variable": """
+a: @prepare d: select @uv
+a: @execute d:
+a: set @uv = 4
+a: @execute d:
+b: select 1
+a: @execute d:
 """,
     "compound": """
 a: begin not atomic set @c = 4; end

@@ -168,6 +168,8 @@ def test_it_does_not_outlive_its_client(two: Front, name: str) -> None:
 def test_the_pin_has_a_reason_and_ends_when_given_back(two: Front, name: str) -> None:
     case = _case(CASES, name, two)
     two.operated  # noqa: B018
+    if two.endpoint.kind == "mysql" and name == "temporary table in a procedure":
+        pytest.skip("MySQL does not tell what else a routine has left: it pins for good")
     owner = two.wire()
     run_all(owner, case.takes)
     # Why not always one: what can be carried instead may be.

@@ -225,9 +225,9 @@ impl Dialect {
         mysql::leftovers::substituted(text, known)
     }
 
-    /// Does a statement leave the messages of the one before, unless it gives some itself?
-    pub fn keeps_messages(self, text: &[u8]) -> bool {
-        self == Dialect::Mysql && mysql::diagnostics::keeps_messages(text)
+    /// Does a server of this `version` leave the messages of the statement before, unless `text` gives some itself?
+    pub fn keeps_messages(self, text: &[u8], version: &str) -> bool {
+        self == Dialect::Mysql && mysql::diagnostics::keeps_messages(text, version)
     }
 
     /// An assignment in the place of a text that asks what went wrong; None: the server is to answer it.

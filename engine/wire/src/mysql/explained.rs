@@ -29,7 +29,7 @@ impl Explained {
 }
 
 /// What runs nothing that is not in the text.
-const VERBS: [&[u8]; 16] = [
+const VERBS: [&[u8]; 17] = [
     b"execute",
     b"set",
     b"use",
@@ -45,6 +45,7 @@ const VERBS: [&[u8]; 16] = [
     b"lock",
     b"unlock",
     b"flush",
+    b"get",
     b"xa",
 ];
 
