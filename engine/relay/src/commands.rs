@@ -304,6 +304,15 @@ impl Relay {
                     Ok(capabilities) => agreed.capabilities = capabilities,
                     Err(complaint) => return Ok(self.fail_command(id, &complaint, message, here)),
                 }
+                if let State::Leased(to) = self.clients[id].state {
+                    // Why: what it says next runs there, and what a server agreed to it can change itself.
+                    let (flags, now) = (self.clients[id].flags(), self.now);
+                    let server = &mut self.servers[to];
+                    server.flags = flags;
+                    server.output.extend_from_slice(here);
+                    server.owe(Answer::Ready(Unit::Reply(Reply::Fields)), false, now);
+                    self.flush_server(to);
+                }
                 let mut voice = self.voice(id);
                 self.say(id, |out| dialect.say_finished(out, "", true, &mut voice));
                 Ok(Step::Used(here.len()))

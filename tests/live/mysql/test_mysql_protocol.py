@@ -222,6 +222,18 @@ def test_set_option_switches_multi_statements(front: Front) -> None:
     assert client.error("select 1; select 2").number == 1064
 
 
+def test_set_option_counts_in_a_transaction(front: Front) -> None:
+    client = front.wire(database="transaction", without="MULTI_STATEMENTS")
+    other = front.wire(database="transaction", without="MULTI_STATEMENTS")
+    client.run("begin", "select 1")
+    for option, count in ((0, 2), (1, 1), (0, 2)):
+        client.send("SET_OPTION", struct.pack("<H", option))
+        client.read_packet()
+        assert len(client.query("select 1; select 2")) == count
+    client.run("rollback")
+    assert other.error("select 1; select 2").number == 1064
+
+
 def test_set_option_of_one_client_is_not_anothers(front: Front) -> None:
     one, two = (front.wire(database="transaction", without="MULTI_STATEMENTS") for _ in "ab")
     one.send("SET_OPTION", struct.pack("<H", 0))

@@ -57,6 +57,7 @@ pub fn explained(text: &[u8], effects: Option<&Effects>) -> Explained {
     if effects.is_some_and(|effects| effects.begins.has(Traces::ROUTINE) || effects.settings.unnamed) {
         return Explained::NOTHING;
     }
+    let is_one = memchr::memchr(b';', text).is_none();
     let mut words = Words::usual(text);
     let (mut begins, mut bit, mut found) = (true, 1_u64, 0);
     let mut may_have_body = false;
@@ -73,7 +74,7 @@ pub fn explained(text: &[u8], effects: Option<&Effects>) -> Explained {
             Token::Word(word) if begins => {
                 if is_any(word, &VERBS) {
                     found |= bit;
-                } else if !words.rest.contains(&b';') {
+                } else if is_one {
                     break;
                 }
                 may_have_body = is_any(word, &[b"create", b"alter"]);
