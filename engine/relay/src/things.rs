@@ -114,8 +114,8 @@ impl Trace {
 
     /// What is not asked yet. Why: to ask what a routine has left undoes it, so its client keeps the server until
     /// somebody else wants one, or until it gives a lock back.
-    pub(crate) fn spared(&mut self, effects: &Effects, is_wanted: bool) -> Traces {
-        if std::mem::take(&mut self.has_given_back) || is_wanted || gives_back(effects) {
+    pub(crate) fn spared(&self, effects: &Effects, is_wanted: bool) -> Traces {
+        if is_wanted || gives_back(effects) {
             Traces::NONE
         } else {
             Traces::ROUTINE
@@ -211,8 +211,7 @@ impl Server {
             return;
         }
         trace.note_things(&mut self.made, &things, has_failed);
-        trace.has_given_back |= things.iter().any(is_gone);
-        things.retain(|thing| !has_failed && matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
+        things.retain(|thing| !has_failed || !matches!(thing, Thing::Prepared(..) | Thing::Forgotten(_)));
         trace.settled.get_or_insert_with(Vec::new).append(&mut things);
     }
 }

@@ -40,10 +40,9 @@ pub struct Trace {
     has_failed: bool,
     /// The statement under way, or the last one, did.
     pub(crate) has_statement_failed: bool,
-    /// What those that were carried out said of prepared statements, since the server was asked last.
+    /// What statements said of things with names since the server was asked last; of those that failed, no
+    /// statements that they would have prepared or forgotten.
     pub(crate) settled: Option<Vec<Thing>>,
-    /// Something with a name was given back since.
-    pub(crate) has_given_back: bool,
     /// Proven to be there, or not to be disproven.
     pub pins: Traces,
     /// What is there by name, where kinds come and go so.
@@ -156,7 +155,6 @@ impl Server {
                 has_failed: false,
                 has_statement_failed: false,
                 settled: None,
-                has_given_back: false,
                 pins: Traces::NONE,
                 held: Things::default(),
                 since: now,
