@@ -86,6 +86,20 @@ fn a_client_that_leaves_takes_along_what_it_held() {
 }
 
 #[test]
+fn rows_beyond_a_limit_are_counted_though_their_server_has_told_a_warning() {
+    for is_mariadb in [false, true] {
+        let mut world = World::new(with_mysql(2));
+        world.has_mariadb = is_mariadb;
+        let (client, other) = (world.login_mysql(0), world.login_mysql(0));
+        // MySQL warns of it, and is asked for the warning before anybody else gets the server.
+        assert_eq!(world.run_sql(client, "SELECT SQL_CALC_FOUND_ROWS 'a' FROM dual"), "T D:a C:rows Z:I");
+        assert_eq!(world.run_sql(other, "SELECT 'b'"), "T D:b C:rows Z:I");
+        assert_eq!(world.run_sql(client, "SELECT FOUND_ROWS()"), "T D:99 C:rows Z:I");
+        world.everybody_leaves();
+    }
+}
+
+#[test]
 fn what_cleaning_changes_is_not_the_next_clients() {
     let mut world = World::new(with_mysql(1));
     for _ in 0..2 {

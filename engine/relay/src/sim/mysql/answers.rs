@@ -103,6 +103,7 @@ impl Session {
             affected,
             insert_id,
             status: self.status() | more,
+            warnings: if first == 0xfe { std::mem::take(&mut self.left.warnings) } else { 0 },
             info,
             changes: &changes,
         };

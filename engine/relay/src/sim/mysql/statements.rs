@@ -33,6 +33,10 @@ pub(super) struct Left {
     newest_row: u64,
     row_count: i64,
     found_rows: u64,
+    /// Rows that the limit of the statement under way keeps back, with the others.
+    calculated: Option<u64>,
+    /// Warnings that the end of its rows tells of.
+    pub warnings: u16,
 }
 
 impl Left {
@@ -51,13 +55,15 @@ impl Left {
             newest_row: session as u64 * 1000,
             row_count: 0,
             found_rows: 0,
+            calculated: None,
+            warnings: 0,
         }
     }
 
     /// What can be asked of the last statement: rows that it gave, or those that it changed.
     pub fn found(&mut self, rows: Option<u64>, affected: u64, insert_id: u64) {
         self.row_count = if rows.is_some() { -1 } else { affected as i64 };
-        self.found_rows = rows.unwrap_or_default();
+        self.found_rows = self.calculated.take().or(rows).unwrap_or_default();
         if insert_id > 0 {
             self.insert_id = insert_id;
         }
@@ -133,6 +139,7 @@ impl Session {
             }
             "SHOW" if upper.starts_with("WARNINGS") => {
                 let names = ["Level", "Code", "Message"].map(String::from).to_vec();
+                self.left.calculated = Some(self.left.found_rows);
                 Outcome::Rows { names, rows: VecDeque::new() }
             }
             "SET" => self.set(rest),
@@ -262,6 +269,14 @@ impl Session {
     }
 
     fn select(&mut self, rest: &str) -> Outcome {
+        let rest = match rest.strip_prefix("SQL_CALC_FOUND_ROWS ") {
+            Some(rest) => {
+                self.left.calculated = Some(99);
+                self.left.warnings = u16::from(!self.is_mariadb);
+                rest
+            }
+            None => rest,
+        };
         let (names, place) = Self::parts_of(rest);
         let mut row: Row = Vec::new();
         for item in &names {

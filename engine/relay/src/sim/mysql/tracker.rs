@@ -26,6 +26,7 @@ pub struct Ok<'a> {
     pub affected: u64,
     pub insert_id: u64,
     pub status: u16,
+    pub warnings: u16,
     pub info: &'a str,
     pub changes: &'a [Change],
 }
@@ -37,7 +38,7 @@ impl Ok<'_> {
         put_number(&mut out, self.insert_id);
         let changed = if self.changes.is_empty() { 0 } else { says::SESSION_STATE_CHANGED };
         out.extend_from_slice(&(self.status | changed).to_le_bytes());
-        out.extend_from_slice(&[0, 0]);
+        out.extend_from_slice(&self.warnings.to_le_bytes());
         if changed != 0 || !self.info.is_empty() {
             put_text(&mut out, self.info.as_bytes());
         }
