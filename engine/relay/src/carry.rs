@@ -56,11 +56,10 @@ impl Relay {
     /// The number that the last row got was asked for.
     pub(crate) fn keep_insert_id(&mut self, client: ClientId, server: ServerId, insert_id: Option<u64>) {
         let Some(insert_id) = insert_id else { return };
-        let lease = self.servers.get(server).map(|held| (server, held.leases));
-        let Some(client) = self.clients.get_mut(client) else { return };
-        if let Some(agreed) = &mut client.agreed {
-            agreed.left.insert_id = insert_id;
-            agreed.left.insert_id_at = lease;
+        let Some(lease) = self.servers.get(server).map(|held| (server, held.leases)) else { return };
+        let agreed = self.clients.get_mut(client).and_then(|client| client.agreed.as_mut());
+        if let Some(agreed) = agreed {
+            agreed.left.last_number.prove(insert_id, lease);
         }
     }
 }

@@ -13,6 +13,7 @@ use maitred_wire::{ClientMessage, Dialect};
 
 use crate::client::Step;
 use crate::ids::{ClientId, ServerId};
+use crate::last_number::{LastNumber, Lease};
 use crate::snapshot::PoolMode;
 use crate::statements::Statement;
 use crate::Relay;
@@ -32,12 +33,10 @@ pub struct Left {
     /// What the server told of them; None: it was not asked.
     messages: Option<Vec<maitred_wire::dialect::Message>>,
     /// The lease in which the server can say all this itself, since nothing else was asked of it.
-    at: Option<(ServerId, u64)>,
+    at: Option<Lease>,
     /// The lease in which it can still say how many rows there were, though it has told the messages.
-    found_rows_at: Option<(ServerId, u64)>,
-    /// The number that the last row got, and the lease in which the server knows it.
-    pub insert_id: u64,
-    pub insert_id_at: Option<(ServerId, u64)>,
+    found_rows_at: Option<Lease>,
+    pub last_number: LastNumber,
     /// The statement under way asks for warnings: it leaves them as they are.
     is_asking: bool,
     /// It leaves them so unless it gives some itself.
@@ -46,14 +45,13 @@ pub struct Left {
 
 impl Left {
     /// A statement has ended; `rows`: how many it gave, if it gave any.
-    fn note(&mut self, outcome: &Outcome<'_>, rows: u64, lease: (ServerId, u64)) {
+    fn note(&mut self, outcome: &Outcome<'_>, rows: u64, lease: Lease, is_doubted: bool) {
         match outcome.affected {
             Some(affected) => self.row_count = i64::try_from(affected).unwrap_or(i64::MAX),
             None => (self.row_count, self.found_rows) = (-1, rows),
         }
         if outcome.insert_id != 0 {
-            self.insert_id = outcome.insert_id;
-            self.insert_id_at = Some(lease);
+            self.last_number.note(outcome.insert_id, lease, is_doubted);
         }
         self.at = Some(lease);
         if !self.is_asking && (outcome.warnings > 0 || !self.keeps_messages) {
@@ -62,7 +60,7 @@ impl Left {
     }
 
     /// A statement failed.
-    fn note_failure(&mut self, sqlstate: [u8; 5], lease: (ServerId, u64)) {
+    fn note_failure(&mut self, sqlstate: [u8; 5], lease: Lease) {
         self.sqlstate = sqlstate;
         (self.row_count, self.warnings, self.errors, self.messages) = (-1, 1, 1, None);
         self.at = Some(lease);
@@ -74,7 +72,7 @@ impl Relay {
         self.clients.get_mut(client)?.agreed.as_mut().map(|agreed| &mut agreed.left)
     }
 
-    fn lease_of(&self, id: ServerId) -> (ServerId, u64) {
+    fn lease_of(&self, id: ServerId) -> Lease {
         (id, self.servers.get(id).map_or(0, |server| server.leases))
     }
 
@@ -82,12 +80,12 @@ impl Relay {
     pub(crate) fn note_left(&mut self, client: ClientId, id: ServerId, outcome: &Outcome<'_>) {
         let (lease, rows, now) = (self.lease_of(id), self.servers[id].reading.rows, self.now);
         let server = &mut self.servers[id];
-        if outcome.insert_id != 0 && server.shared.reads_insert_id.load(Ordering::Relaxed) {
-            // Spec: of a number that the statement itself gave, LAST_INSERT_ID() knows nothing.
+        let is_doubted = outcome.insert_id != 0 && server.shared.reads_insert_id.load(Ordering::Relaxed);
+        if is_doubted {
             server.trace_mut(now).pending.settings.asked.push("last_insert_id".into());
         }
         if let Some(left) = self.left(client) {
-            left.note(outcome, rows, lease);
+            left.note(outcome, rows, lease, is_doubted);
         }
     }
 
@@ -243,12 +241,11 @@ impl Relay {
             self.left(id)?.is_asking = false;
             return None;
         };
-        let known = self.known_for(id, to, asks);
         if asks.insert_id {
             self.servers[to].shared.reads_insert_id.store(true, Ordering::Relaxed);
             self.give_insert_id(id, to);
         }
-        Some(known)
+        Some(self.known_for(id, to, asks))
     }
 
     /// A statement with `effects` is about to go to a server, which will be asked for the last number behind it: where
@@ -268,9 +265,8 @@ impl Relay {
         if !self.is_shared(to) {
             return;
         }
-        let Some(left) = self.left(id).filter(|left| left.insert_id_at != Some(lease)) else { return };
-        left.insert_id_at = Some(lease);
-        let number = left.insert_id;
+        let Some(number) = self.left(id).and_then(|left| left.last_number.due_at(lease)) else { return };
+        self.disturb(Some(id));
         let now = self.now;
         let server = &mut self.servers[to];
         server.dialect.write_insert_id(&mut server.output, number);

@@ -29,6 +29,7 @@ pub mod heal;
 pub mod hub;
 pub mod ids;
 pub mod kill;
+mod last_number;
 mod leftovers;
 pub mod listeners;
 pub mod login;
