@@ -301,8 +301,8 @@ pub struct Effects {
     pub lists_statements: bool,
     /// What it makes and undoes by name, in order.
     pub things: Vec<Thing>,
-    /// The server may say no more what changes: it is to be told again that it shall.
-    /// By these settings, by which its client chooses what it is told.
+    /// Settings by which its client chooses what it is told: the server may say no more what changes, and is to be
+    /// told again that it shall.
     pub blinds: Vec<Box<str>>,
 }
 
@@ -364,9 +364,11 @@ impl Effects {
         self.reads_sequences |= other.reads_sequences;
         self.lists_statements |= other.lists_statements;
         self.things.extend_from_slice(&other.things);
-        let more = other.blinds.iter().filter(|name| !self.blinds.contains(name)).cloned();
-        let more: Vec<_> = more.collect();
-        self.blinds.extend(more);
+        for name in &other.blinds {
+            if !self.blinds.contains(name) {
+                self.blinds.push(name.clone());
+            }
+        }
     }
 }
 

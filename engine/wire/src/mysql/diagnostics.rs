@@ -11,7 +11,7 @@ use std::fmt::Write as _;
 use super::frame;
 use super::leftovers::Message;
 use super::settings::push_text;
-use super::words::{bare, is, Token, Words};
+use super::words::{bare, is, is_any, Token, Words};
 
 /// What is known of the statement.
 #[derive(Clone, Copy, Debug)]
@@ -88,9 +88,8 @@ pub fn keeps_messages(text: &[u8], version: &str) -> bool {
         return false;
     }
     let mut words = Words::usual(text);
-    let is_one = matches!(words.next(), Some(Token::Word(word)) if FIRST.iter().any(|first| is(word, first)));
-    let is_of_table =
-        |token: Token<'_>| matches!(token, Token::Word(word) if TABLES.iter().any(|of| is(word, of)));
+    let is_one = matches!(words.next(), Some(Token::Word(word)) if is_any(word, &FIRST));
+    let is_of_table = |token: Token<'_>| matches!(token, Token::Word(word) if is_any(word, &TABLES));
     is_one && !std::iter::from_fn(|| words.next()).any(is_of_table)
 }
 
