@@ -52,14 +52,4 @@ impl Relay {
             }
         }
     }
-
-    /// The number that the last row got was asked for.
-    pub(crate) fn keep_insert_id(&mut self, client: ClientId, server: ServerId, insert_id: Option<u64>) {
-        let Some(insert_id) = insert_id else { return };
-        let Some(lease) = self.servers.get(server).map(|held| (server, held.leases)) else { return };
-        let agreed = self.clients.get_mut(client).and_then(|client| client.agreed.as_mut());
-        if let Some(agreed) = agreed {
-            agreed.left.last_number.prove(insert_id, lease);
-        }
-    }
 }

@@ -259,6 +259,14 @@ impl Relay {
         }
     }
 
+    /// That number was asked for.
+    pub(crate) fn keep_insert_id(&mut self, client: ClientId, server: ServerId, insert_id: Option<u64>) {
+        let lease = self.lease_of(server);
+        if let (Some(insert_id), Some(left)) = (insert_id, self.left(client)) {
+            left.last_number.prove(insert_id, lease);
+        }
+    }
+
     /// The server knows the number that the client's last row got, from here to the end of the lease.
     fn give_insert_id(&mut self, id: ClientId, to: ServerId) {
         let lease = self.lease_of(to);
