@@ -12,13 +12,6 @@ use crate::client::{State, Step};
 use crate::ids::{ClientId, ServerId};
 use crate::Relay;
 
-/// Spec: MySQL "Status Flags".
-const MORE_RESULTS: u16 = 1 << 3;
-const STATE_CHANGED: u16 = 1 << 14;
-const CURSOR_EXISTS: u16 = 1 << 6;
-const LAST_ROW_SENT: u16 = 1 << 7;
-const SESSION_STATE_CHANGED: u16 = 1 << 14;
-
 /// Spec: nothing is said to these, whatever becomes of them.
 pub(crate) fn is_unanswered(intent: Intent) -> bool {
     matches!(intent, Intent::Append | Intent::Close(_))
@@ -63,10 +56,7 @@ impl Relay {
             return Ok(Step::Wait);
         }
         let server = &self.servers[to];
-        if server.may_reset(&self.clients[id].own_settings)
-            || server.is_telling_what_is_left()
-            || server.is_telling_choice()
-        {
+        if server.may_reset(&self.clients[id].own_settings) || server.is_telling() {
             return Ok(Step::Wait);
         }
         let now = self.now;
@@ -482,29 +472,26 @@ impl Relay {
             self.note_changes(id, client, outcome.changed)?;
         }
         let server = &mut self.servers[id];
-        if outcome.status & MORE_RESULTS != 0 {
+        if outcome.goes_on() {
             server.explained.next();
-        }
-        if shown && outcome.status & MORE_RESULTS == 0 {
-            if let Some(key) = server.running.take() {
-                if outcome.status & LAST_ROW_SENT != 0 || outcome.status & CURSOR_EXISTS == 0 {
-                    server.let_go(key);
-                }
+        } else if shown {
+            if let Some(key) = server.running.take().filter(|_| !outcome.leaves_cursor()) {
+                server.let_go(key);
             }
         }
         let Some(client) = client.filter(|_| shown) else { return Ok(shown) };
         self.note_left(client, id, &outcome);
+        let tracking = self.clients.get(client).and_then(|client| client.tracking()).cloned();
+        // Why the flag too: the end of rows has it without saying what changed.
+        let is_untold = tracking.is_none() && outcome.has_changed();
         if dialect.is_silent_end(here) {
-            self.note_silent_end(id, outcome.status);
-            let is_told = self.clients.get(client).is_some_and(|client| client.tracking().is_some());
-            if !is_told && outcome.status & STATE_CHANGED != 0 {
+            self.note_silent_end(id, &outcome);
+            if is_untold {
                 self.say(client, |out| dialect.say_silent_end(out, here));
                 return Ok(false);
             }
         }
-        let tracking = self.clients.get(client).and_then(|client| client.tracking()).cloned();
-        // Why the flag too: the end of rows has it without saying what changed.
-        if outcome.changed.is_empty() && (tracking.is_some() || outcome.status & SESSION_STATE_CHANGED == 0) {
+        if outcome.changed.is_empty() && !is_untold {
             return Ok(true);
         }
         self.say(client, |out| dialect.say_outcome(out, here, &outcome, tracking.as_ref()));

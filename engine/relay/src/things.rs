@@ -2,7 +2,7 @@
 //!
 //! Asks nothing itself: `trace` does. Called by `trace` for its answers, by `commands` for each end of a statement.
 
-use maitred_wire::dialect::{Change, Explained, SettingChange};
+use maitred_wire::dialect::{Change, Explained, Outcome, SettingChange};
 use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
 use maitred_wire::{Dialect, Fault, Transaction};
 
@@ -22,11 +22,6 @@ const LOOK_AGAIN_MS: u64 = 50;
 
 /// The setting that says it.
 const SCHEMA: &str = "schema";
-
-/// Spec: MySQL "Status Flags".
-const IN_TRANSACTION: u16 = 1;
-const MORE_RESULTS: u16 = 1 << 3;
-const STATE_CHANGED: u16 = 1 << 14;
 
 /// What a server said that something has changed of, at the end of rows, which cannot say what. Measured: MariaDB
 /// 10.11 tells it with the next SET or the next transaction, MySQL 9.7 with whatever comes next.
@@ -247,7 +242,7 @@ impl Relay {
                     self.note_setting(id, client, name, value);
                 }
                 Change::Schema(name) => {
-                    self.note_setting(id, client, b"schema", name);
+                    self.note_setting(id, client, SCHEMA.as_bytes(), name);
                 }
                 Change::Unnamed if !self.servers[id].explained.is_so() && self.is_shared(id) => {
                     let unseen = dialect.effects_unseen();
@@ -278,18 +273,16 @@ impl Relay {
     }
 
     /// Rows have ended in a way that does not tell what changed meanwhile, in a view or a function.
-    pub(crate) fn note_silent_end(&mut self, id: ServerId, status: u16) {
+    pub(crate) fn note_silent_end(&mut self, id: ServerId, outcome: &Outcome<'_>) {
         if !self.is_shared(id) {
             return;
         }
         let now = self.now;
         let server = &mut self.servers[id];
-        if status & STATE_CHANGED != 0 {
-            let is_inside = status & IN_TRANSACTION != 0 && server.unexplained != Unexplained::Session;
+        if outcome.has_changed() {
+            let is_inside = outcome.is_in_transaction() && server.unexplained != Unexplained::Session;
             server.unexplained = if is_inside { Unexplained::Transaction } else { Unexplained::Session };
-        } else if status & MORE_RESULTS == 0
-            && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine())
-        {
+        } else if !outcome.goes_on() && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine()) {
             server.explained = Explained::NOTHING;
             server.dialect.write_sync(&mut server.output);
             server.owe(Answer::Ready(Unit::Sync), false, now);

@@ -119,11 +119,13 @@ impl Server {
         (is_asked || is_sent) && !own.is_empty()
     }
 
-    /// Is it being asked what the next statement may ask as well, or may end? That waits for the answer.
-    pub(crate) fn is_telling_what_is_left(&self) -> bool {
+    /// Is it being asked what the next statement may ask as well, may end, or depends on? That waits for the answer.
+    pub(crate) fn is_telling(&self) -> bool {
         let asked = self.trace.as_ref().and_then(|trace| trace.asked.as_ref());
         asked.is_some_and(|asked| {
-            asked.question.traces.has(Traces::INSERT_ID) || asked.effects.settings.asks("last_insert_id")
+            asked.choice.is_some()
+                || asked.question.traces.has(Traces::INSERT_ID)
+                || asked.effects.settings.asks("last_insert_id")
         })
     }
 

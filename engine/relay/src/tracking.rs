@@ -7,7 +7,7 @@ use maitred_wire::dialect::Explained;
 
 use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId};
-use crate::server::{Server, State};
+use crate::server::State;
 use crate::trace::Asked;
 use crate::Relay;
 
@@ -19,14 +19,6 @@ pub(crate) struct Choice {
     /// What the server answered.
     pub row: Option<Box<[u8]>>,
     may_have_failed: bool,
-}
-
-impl Server {
-    /// Is it being asked what its client has chosen? What that says next may depend on it.
-    pub(crate) fn is_telling_choice(&self) -> bool {
-        let asked = self.trace.as_ref().and_then(|trace| trace.asked.as_ref());
-        asked.is_some_and(|asked| asked.choice.is_some())
-    }
 }
 
 impl Relay {

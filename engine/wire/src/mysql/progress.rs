@@ -319,6 +319,31 @@ pub struct Outcome<'a> {
     pub changed: &'a [u8],
 }
 
+impl Outcome<'_> {
+    fn has(&self, flag: u16) -> bool {
+        self.status & flag != 0
+    }
+
+    /// More results of the same text follow.
+    pub fn goes_on(&self) -> bool {
+        self.has(status::MORE_RESULTS)
+    }
+
+    /// Something changed in the session, which [`changes`] may or may not name.
+    pub fn has_changed(&self) -> bool {
+        self.has(status::SESSION_STATE_CHANGED)
+    }
+
+    pub fn is_in_transaction(&self) -> bool {
+        self.has(status::IN_TRANSACTION)
+    }
+
+    /// A cursor is open and has rows left.
+    pub fn leaves_cursor(&self) -> bool {
+        self.has(status::CURSOR_EXISTS) && !self.has(status::LAST_ROW_SENT)
+    }
+}
+
 /// Read a whole packet that ends a statement's results.
 ///
 /// # Errors
