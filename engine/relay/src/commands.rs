@@ -179,7 +179,11 @@ impl Relay {
             return Ok(self.fail_command(id, &complaint, message, here));
         }
         self.prepare_insert_id(id, to, judged.as_deref());
-        let answered = if Self::is_whole(message, here) { self.answer_in_text(id, to, text) } else { None };
+        let is_whole = Self::is_whole(message, here);
+        let answered = match is_whole.then(|| self.answer_in_text(id, to, text)).transpose() {
+            Ok(answered) => answered.flatten(),
+            Err(complaint) => return Ok(self.fail_command(id, &complaint, message, here)),
+        };
         self.servers[to].owe(Answer::Ready(Unit::Query), true, now);
         self.note_text(to, here);
         if let Some(answered) = answered.or(killed) {

@@ -77,6 +77,10 @@ impl Relay {
             return;
         }
         if let Some(messages) = asked.messages {
+            if asked.is_void {
+                // It has not told them, and is asked again before its lease ends.
+                return;
+            }
             self.keep_messages(client, dialect, messages);
             return;
         }

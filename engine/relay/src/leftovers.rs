@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use maitred_wire::dialect::{Asks, Diagnosed, Known, Outcome};
 use maitred_wire::effects::Effects;
-use maitred_wire::{ClientMessage, Dialect};
+use maitred_wire::{ClientMessage, Code, Complaint, Dialect};
 
 use crate::client::Step;
 use crate::ids::{ClientId, ServerId};
@@ -65,6 +65,16 @@ impl Left {
         (self.row_count, self.warnings, self.errors, self.messages) = (-1, 1, 1, None);
         self.at = Some(lease);
     }
+
+    /// Did the only server that knows the messages end before it told them? Then they cannot be shown.
+    fn has_lost_messages(&self) -> bool {
+        self.warnings > 0 && self.messages.is_none()
+    }
+}
+
+/// What is said in the place of such messages.
+fn messages_lost() -> Complaint {
+    Complaint::error(Code::ServerLost, "what the last statement warned of was lost with its server")
 }
 
 impl Relay {
@@ -152,6 +162,9 @@ impl Relay {
         if lease.is_some() && left.at == lease && left.messages.is_none() {
             return None;
         }
+        if left.has_lost_messages() {
+            return Some(self.fail_command(id, &messages_lost(), message, here));
+        }
         let messages = left.messages.take().unwrap_or_default();
         self.say(id, |out| dialect.say_messages(out, &mut voice, show, &messages));
         let left = self.left(id)?;
@@ -183,24 +196,45 @@ impl Relay {
 
     /// A text is about to go to a server: what it asks of the statement before is put there, or into it. None: it
     /// goes as it is.
-    pub(crate) fn answer_in_text(&mut self, id: ClientId, to: ServerId, text: &[u8]) -> Option<Vec<u8>> {
+    ///
+    /// # Errors
+    /// It asks for what was lost.
+    pub(crate) fn answer_in_text(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        text: &[u8],
+    ) -> Result<Option<Vec<u8>>, Complaint> {
         let dialect = self.clients[id].dialect;
         let asks = dialect.asks(text);
-        let lease = self.lease_of(to);
         if asks.is_some_and(|asks| asks.get_diagnostics) {
-            let left = self.left(id)?;
-            if left.at == Some(lease) && left.messages.is_none() {
-                left.is_asking = true;
-                return None;
-            }
-            let messages = left.messages.as_deref().unwrap_or_default();
-            let known = Diagnosed { messages, row_count: left.row_count, sqlstate: left.sqlstate };
-            let assigned = dialect.diagnosed(text, &known)?;
-            left.is_asking = true;
-            return Some(assigned);
+            return self.answer_diagnosis(id, to, text);
         }
         self.note_kept(id, to, text);
-        self.prepare_answers(id, to, asks.as_ref()).and_then(|known| dialect.substituted(text, &known))
+        let known = self.prepare_answers(id, to, asks.as_ref());
+        Ok(known.and_then(|known| dialect.substituted(text, &known)))
+    }
+
+    fn answer_diagnosis(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        text: &[u8],
+    ) -> Result<Option<Vec<u8>>, Complaint> {
+        let (dialect, lease) = (self.clients[id].dialect, self.lease_of(to));
+        let Some(left) = self.left(id) else { return Ok(None) };
+        if left.at == Some(lease) && left.messages.is_none() {
+            left.is_asking = true;
+            return Ok(None);
+        }
+        if left.has_lost_messages() {
+            return Err(messages_lost());
+        }
+        let messages = left.messages.as_deref().unwrap_or_default();
+        let known = Diagnosed { messages, row_count: left.row_count, sqlstate: left.sqlstate };
+        let assigned = dialect.diagnosed(text, &known);
+        left.is_asking |= assigned.is_some();
+        Ok(assigned)
     }
 
     /// As `answer_in_text`, for a prepared statement: the one to be run in its place.

@@ -429,7 +429,7 @@ impl Relay {
     }
 
     /// What went wrong in the last statement is told before the server is anybody else's.
-    fn ask_what_went_wrong(&mut self, id: ServerId) -> Standing {
+    pub(crate) fn ask_what_went_wrong(&mut self, id: ServerId) -> Standing {
         let now = self.now;
         let server = &mut self.servers[id];
         server.dialect.write_show(&mut server.output);

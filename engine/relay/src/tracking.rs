@@ -27,14 +27,21 @@ impl Relay {
     /// Why at once, in a transaction too: until it is told again, the server does not say what changes.
     pub(crate) fn ask_for_choice(&mut self, id: ServerId) {
         let now = self.now;
-        let Some(server) = self.servers.get_mut(id) else { return };
+        let Some(server) = self.servers.get(id) else { return };
         if !server.owed.is_empty() || !matches!(server.state, State::Leased(_)) || server.is_questioned() {
             return;
         }
-        let (dialect, client) = (server.dialect, server.client());
-        let Some(trace) = server.trace.as_mut().filter(|trace| !trace.pending.blinds.is_empty()) else {
+        if server.trace.as_ref().is_none_or(|trace| trace.pending.blinds.is_empty()) {
             return;
-        };
+        }
+        if self.must_tell(id) {
+            // And then this, once it has told.
+            self.ask_what_went_wrong(id);
+            return;
+        }
+        let server = &mut self.servers[id];
+        let (dialect, client) = (server.dialect, server.client());
+        let trace = server.trace.as_mut().expect("looked at above");
         let names = std::mem::take(&mut trace.pending.blinds);
         let choice = Choice { names, row: None, may_have_failed: trace.has_statement_failed };
         trace.asked = Some(Asked { choice: Some(choice), ..Asked::default() });

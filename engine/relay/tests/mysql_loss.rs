@@ -169,3 +169,49 @@ fn a_file_is_sent_to_its_end_before_its_client_hears_of_the_loss() {
         world.everybody_leaves();
     }
 }
+
+/// A client whose statement is being answered with a warning; its server has not heard the question what it is.
+fn warned() -> (World, usize) {
+    let mut world = World::new(with_mysql(1));
+    let client = world.login_mysql(0);
+    world.send(client, &query("SELECT 'a' FROM warned_once"));
+    world.run_for(350);
+    (world, client)
+}
+
+#[test]
+fn warnings_that_are_lost_untold_are_an_error_to_who_asks_for_them() {
+    for asks in ["SHOW WARNINGS", "SHOW COUNT(*) WARNINGS", "GET DIAGNOSTICS CONDITION 1 @x = MESSAGE_TEXT"] {
+        let (mut world, client) = warned();
+        let line = world.mysql_lines()[0];
+        world.disturb_mysql(line, Session::end);
+        world.run_for(10_000);
+        assert_eq!(world.brief(client), "T D:a C:rows Z:I");
+        assert_eq!(world.run_sql(client, asks), "E:2013 Z:?", "{asks}");
+        assert_eq!(world.run_sql(client, "SELECT 'b'"), "T D:b C:rows Z:I");
+        assert_eq!(world.run_sql(client, "SHOW WARNINGS"), "T C:rows Z:I");
+        world.everybody_leaves();
+    }
+}
+
+#[test]
+fn warnings_that_are_lost_untold_are_no_error_to_who_does_not_ask() {
+    let (mut world, client) = warned();
+    let line = world.mysql_lines()[0];
+    world.disturb_mysql(line, Session::end);
+    world.run_for(10_000);
+    assert_eq!(world.brief(client), "T D:a C:rows Z:I");
+    assert_eq!(world.run_sql(client, "SELECT 'b'"), "T D:b C:rows Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
+fn warnings_are_asked_for_again_where_a_kill_hit_the_question() {
+    let (mut world, client) = warned();
+    let line = world.mysql_lines()[0];
+    world.disturb_mysql(line, |session| session.cancel(0));
+    world.run_for(10_000);
+    assert_eq!(world.brief(client), "T D:a C:rows Z:I");
+    assert_eq!(world.run_sql(client, "SHOW WARNINGS"), "T D:Warning,1292,once C:rows Z:I");
+    world.everybody_leaves();
+}

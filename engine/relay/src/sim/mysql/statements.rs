@@ -6,7 +6,7 @@
 //! `INSERT`, `UPDATE`; `SET`, `USE`; `BEGIN`, `COMMIT`, `ROLLBACK`; `CREATE` and `DROP TEMPORARY TABLE tmp_x`;
 //! `LOCK TABLES`, `UNLOCK TABLES`; `PREPARE`, `EXECUTE`, `DEALLOCATE PREPARE`; `KILL`; `CALL set_x_5`; `LOAD DATA`.
 //! What a `place` does stands in its name: `sleep_MICROSECONDS`, `rows_N_SIZE`, `missing`, `die`, `halfrow_SIZE`,
-//! `silent`, `broken_N`, `whichdb` (the schema when it was prepared), `tmp_X` (if this session has made it), any
+//! `silent`, `broken_N`, `warned_TEXT`, `whichdb` (the schema when it was prepared), `tmp_X` (if this session has made it), any
 //! other is a table, and reading it begins a transaction where there is no autocommit.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,6 +37,8 @@ pub(super) struct Left {
     calculated: Option<u64>,
     /// Warnings that the end of its rows tells of.
     pub warnings: u16,
+    /// What the last statement warned of.
+    messages: VecDeque<Row>,
 }
 
 impl Left {
@@ -57,6 +59,7 @@ impl Left {
             found_rows: 0,
             calculated: None,
             warnings: 0,
+            messages: VecDeque::new(),
         }
     }
 
@@ -127,6 +130,9 @@ impl Session {
         let (verb, rest) = statement.split_once(' ').unwrap_or((statement, ""));
         let (verb, rest) = (verb.to_ascii_uppercase(), rest.trim());
         let upper = rest.to_ascii_uppercase();
+        if verb != "SHOW" {
+            self.left.messages.clear();
+        }
         match verb.as_str() {
             "SELECT" if rest.starts_with("_binary'-'") => self.answer_question(statement),
             "SELECT" => self.select(rest),
@@ -140,7 +146,7 @@ impl Session {
             "SHOW" if upper.starts_with("WARNINGS") => {
                 let names = ["Level", "Code", "Message"].map(String::from).to_vec();
                 self.left.calculated = Some(self.left.found_rows);
-                Outcome::Rows { names, rows: VecDeque::new() }
+                Outcome::Rows { names, rows: self.left.messages.clone() }
             }
             "SET" => self.set(rest),
             "USE" => self.use_schema(rest),
@@ -304,6 +310,12 @@ impl Session {
                 Outcome::Rows { rows: repeated(number(count), number(size)), names }
             }
             "broken" => Outcome::Broken { rows: repeated(number(detail), 0), names },
+            "warned" => {
+                self.left.warnings = 1;
+                let message = ["Warning", "1292", detail].map(|text| Some(text.to_owned()));
+                self.left.messages.push_back(message.into());
+                Outcome::one_row(&names, row)
+            }
             "missing" => Outcome::failed(1146, b"42S02", "Table 'store.missing' doesn't exist"),
             "die" => Outcome::Gone,
             "halfrow" => Outcome::Cut(number(detail)),
