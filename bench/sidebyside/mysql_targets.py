@@ -128,7 +128,7 @@ mysql_variables={{
   have_ssl={"true" if tls else "false"}
   monitor_enabled=false
 }}
-mysql_servers=( {{ address="127.0.0.1", port={self.port}, max_connections={POOL} }} )
+mysql_servers=( {{ hostgroup=0, address="127.0.0.1", port={self.port}, max_connections={POOL} }} )
 mysql_users=( {{ username="{ROLE}", password="{PASSWORD}", default_schema="{DATABASE}" }} )
 """
         )

@@ -139,6 +139,16 @@ impl Relay {
                 Finding::Setting(name, value) if name == "last_insert_id" && dialect.takes_turns() => {
                     insert_id = value.and_then(|value| value.parse().ok());
                 }
+                Finding::Sets(told) => trace.pending.settings.untold |= server.made.has_other_sets(told),
+                Finding::Differs(name, _) if !dialect.is_variable(&name) => {}
+                Finding::Differs(name, value) => {
+                    let fresh = fresh.as_deref().and_then(|fresh| fresh.settings.value(&name));
+                    if fresh == Some(&value) {
+                        settings.remove(&name);
+                    } else if !settings.set_within(&name, &value, limit) {
+                        left.add(Traces::EXCESS);
+                    }
+                }
                 Finding::Setting(name, _) if is_reported(&name) && !asked.effects.settings.asks(&name) => {}
                 Finding::Setting(name, value) => {
                     let user = &server.shared.key.user;

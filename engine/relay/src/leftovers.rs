@@ -312,6 +312,7 @@ impl Relay {
         let now = self.now;
         let server = &mut self.servers[to];
         server.dialect.write_insert_id(&mut server.output, number);
+        server.made.note_set();
         server.adjusting += 1;
         server.owe(crate::answers::Answer::Ready(crate::answers::Unit::Query), false, now);
     }

@@ -50,11 +50,13 @@ fn gives_back(effects: &Effects) -> bool {
     effects.ends.has(Traces::LOCKS) || effects.things.iter().any(is_gone)
 }
 
-/// How many temporary tables and statements were made in a session by texts that showed it.
+/// How many temporary tables and statements were made in a session by texts that showed it, and how many statements
+/// that set something were run there which were ours or whose outcome is known.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made {
     tables: u64,
     statements: u64,
+    sets: u64,
 }
 
 impl Made {
@@ -71,6 +73,19 @@ impl Made {
         let is_made =
             |(name, value): &&SettingChange<'_>| value.is_some() && dialect.is_statement_among_settings(name);
         self.statements += changes.iter().filter(is_made).count() as u64;
+        self.sets += u64::from(dialect.is_any_set(changes));
+    }
+
+    /// We have the server set something.
+    pub(crate) fn note_set(&mut self) {
+        self.sets += 1;
+    }
+
+    /// The server tells how many set something. Returns whether there are others among them: to be asked for.
+    ///
+    /// Invariant: none is counted here that the server does not count, or one that nobody saw would be missed.
+    pub(crate) fn has_other_sets(&mut self, told: u64) -> bool {
+        std::mem::replace(&mut self.sets, told) != told
     }
 }
 
@@ -134,8 +149,9 @@ impl Trace {
         if question.traces.has(Traces::LOCKS) && !left.has(Traces::LOCKS) {
             self.held.forget(Traces::LOCKS);
         }
-        let found = [Traces::VARIABLES, Traces::TEMPORARY].into_iter().filter(|kind| left.has(*kind));
-        let mut found: Vec<Thing> = found.map(|kind| Thing::Made(kind, "".into())).collect();
+        let found = [(Traces::VARIABLES, ""), (Traces::TEMPORARY, ""), (Traces::CLOCK, "timestamp")];
+        let found = found.into_iter().filter(|(kind, _)| left.has(*kind));
+        let mut found: Vec<Thing> = found.map(|(kind, name)| Thing::Made(kind, name.into())).collect();
         for thing in &effects.things {
             match thing {
                 Thing::Prepared(name, text) => {
@@ -305,6 +321,7 @@ impl Relay {
                 server.trace_mut(now).pending.add(&unseen);
                 server.explained = Explained::ALL;
                 server.dialect.write_tracking(&mut server.output);
+                server.made.note_set();
                 1
             }
         };

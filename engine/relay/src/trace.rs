@@ -388,6 +388,12 @@ impl Relay {
             let known = server.settings.iter().map(|(name, _)| name).filter(|name| is_hidden(name));
             question.values.extend(known.map(Box::from));
         }
+        if touched.untold {
+            question.traces.add(Traces::INSERT_ID.and(dialect.provable()));
+            let known = server.settings.iter().map(|(name, _)| name);
+            question.differing =
+                Some(known.filter(|name| dialect.is_variable(name)).map(Box::from).collect());
+        }
         if !question.is_empty() {
             let names = question.values.iter().chain(&question.own_values).map(|name| &**name);
             let names: Vec<&str> = names.chain(server.settings.iter().map(|(name, _)| name)).collect();

@@ -48,6 +48,7 @@ impl Relay {
         server.explained = Explained::ALL;
         dialect.write_choice_question(&mut server.output);
         dialect.write_tracking(&mut server.output);
+        server.made.note_set();
         server.owe(Answer::Ready(Unit::Query), false, now);
         server.owe(Answer::Ready(Unit::Query), false, now);
         self.disturb(client);

@@ -243,3 +243,50 @@ fn a_drain_lets_transactions_end_and_turns_the_rest_away() {
     assert!(world.clients[busy].is_closed);
     world.everybody_leaves();
 }
+
+#[test]
+fn what_a_routine_sets_and_nobody_tells_is_its_clients_alone() {
+    let mut world = World::new(with_mysql(1));
+    world.has_mariadb = true;
+    let (one, two) = (world.login_mysql(0), world.login_mysql(0));
+    let asked = "SELECT @@lock_wait_timeout, @@time_zone";
+    let (usual, own) = ("T D:86400,SYSTEM C:rows Z:I", "T D:7,SYSTEM C:rows Z:I");
+    assert_eq!(world.run_sql(one, "CALL bare_lock_wait_timeout_7"), "C:ok Z:I");
+    assert_eq!(world.run_sql(two, asked), usual);
+    assert_eq!(world.run_sql(one, asked), own);
+    assert_eq!(world.run_sql(two, asked), usual);
+    // What its client had set is known, and so what a routine makes of it.
+    assert_eq!(world.run_sql(one, "SET time_zone='utc'"), "S:time_zone=utc C:ok Z:I");
+    assert_eq!(world.run_sql(two, "CALL p()"), "C:ok Z:I");
+    assert_eq!(world.run_sql(one, "CALL bare_time_zone_SYSTEM"), "C:ok Z:I");
+    assert_eq!(world.run_sql(two, asked), usual);
+    assert_eq!(world.run_sql(one, asked), own);
+    assert_eq!(world.run_sql(one, "CALL bare_lock_wait_timeout_86400"), "C:ok Z:I");
+    assert_eq!(world.run_sql(two, asked), usual);
+    assert_eq!(world.run_sql(one, asked), usual);
+    world.everybody_leaves();
+}
+
+#[test]
+fn a_server_is_asked_what_differs_only_where_something_was_set() {
+    let mut world = World::new(with_mysql(1));
+    world.has_mariadb = true;
+    let (one, two) = (world.login_mysql(0), world.login_mysql(0));
+    let asked =
+        |world: &World| world.ran().iter().filter(|ran| ran.text.contains("SYSTEM_VARIABLES")).count();
+    world.run_sql(two, "SET lock_wait_timeout=5");
+    // Once: which of them were set before is not known.
+    world.run_sql(one, "CALL p()");
+    world.run_sql(two, "SELECT 'a'");
+    let before = asked(&world);
+    assert_eq!(before, 1);
+    for _ in 0..5 {
+        world.run_sql(one, "CALL p()");
+        assert_eq!(world.run_sql(two, "SELECT @@lock_wait_timeout"), "T D:5 C:rows Z:I");
+    }
+    assert_eq!(asked(&world), before, "though nothing but maitred set anything");
+    world.run_sql(one, "CALL bare_lock_wait_timeout_7");
+    world.run_sql(two, "SELECT 'a'");
+    assert_eq!(asked(&world), before + 1);
+    world.everybody_leaves();
+}

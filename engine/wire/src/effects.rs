@@ -137,6 +137,8 @@ pub struct Touched {
     /// Changed in ways of which a server says nothing, or not the last word: to be asked for, though it
     /// reports settings of these names.
     pub asked: Vec<Box<str>>,
+    /// Some that nobody names, in a way of which the server says nothing.
+    pub untold: bool,
 }
 
 impl Touched {
@@ -146,6 +148,7 @@ impl Touched {
             && !self.reset_all
             && !self.unnamed
             && self.asked.is_empty()
+            && !self.untold
     }
 
     /// Is this one to be asked for, though it is reported?
@@ -171,6 +174,7 @@ impl Touched {
         merge(&mut self.asked, &other.asked);
         self.reset_all |= other.reset_all;
         self.unnamed |= other.unnamed;
+        self.untold |= other.untold;
     }
 }
 
@@ -418,6 +422,8 @@ pub struct Question {
     pub own_values: Vec<Box<str>>,
     /// The value of each setting that the session has set.
     pub all_values: bool,
+    /// The value of each setting that is another one than the server has for everybody, and of these.
+    pub differing: Option<Vec<Box<str>>>,
     /// Locks that may be held still; an empty name: one that is not known.
     pub lock_names: Vec<Box<str>>,
     /// Limits of the session's own that are lifted while it is asked: a client's time limit is meant for
@@ -429,7 +435,11 @@ pub struct Question {
 
 impl Question {
     pub fn is_empty(&self) -> bool {
-        self.traces.is_empty() && self.values.is_empty() && self.own_values.is_empty() && !self.all_values
+        self.traces.is_empty()
+            && self.values.is_empty()
+            && self.own_values.is_empty()
+            && !self.all_values
+            && self.differing.is_none()
     }
 }
 
@@ -444,10 +454,14 @@ pub enum Finding {
     Statement(String, String),
     /// The session listens to this channel.
     Channel(String),
+    /// A setting that may differ from the server's for everybody has this value.
+    Differs(String, String),
     /// There is a setting of this name, whose value is to be asked for.
     Name(String),
     /// So many of this kind were made since the session began.
     Made(Traces, u64),
+    /// So many statements that set something were run since then.
+    Sets(u64),
     /// Locks that a routine had taken unseen are released by the question itself: nothing else tells of them.
     Released,
 }

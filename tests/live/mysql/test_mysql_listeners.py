@@ -206,10 +206,13 @@ def is_refused(port: int) -> bool:
 def test_servers_are_opened_with_the_variables_of_their_database(
     make_front: Callable[..., Front],
 ) -> None:
-    parameters = {"parameters": {"sql_mode": "ANSI_QUOTES", "lock_wait_timeout": "7"}}
-    front = make_front({"databases": {"shop": parameters}})
+    values = {"sql_mode": "ANSI_QUOTES", "lock_wait_timeout": "7", "range_alloc_block_size": "8192"}
+    front = make_front({"databases": {"shop": {"parameters": values}}, "pool": {"size": 1}})
     client = front.wire()
     assert client.value("select @@sql_mode") == "ANSI_QUOTES"
     assert client.value("select @@lock_wait_timeout") == "7"
-    client.run("set session lock_wait_timeout = 9")
-    assert front.wire().value("select @@lock_wait_timeout") == "7"
+    client.run("set session lock_wait_timeout = 9, range_alloc_block_size = 16384")
+    other = front.wire()
+    assert other.value("select @@lock_wait_timeout") == "7"
+    assert other.value("select @@range_alloc_block_size") == "8192"
+    assert client.value("select @@range_alloc_block_size") == "16384"

@@ -129,6 +129,29 @@ a: @execute d:
 b: select 1
 a: @execute d:
 """,
+    # Why not on MySQL: there each of them is told.
+    "bare settings in routines": """
+a: create procedure p_bare() begin set @@sort_buffer_size = 65536; set @@lock_wait_timeout = 77; end
+a: create function f_bare() returns int deterministic begin set @@join_buffer_size = 131072; return 1; end
+a: create procedure p_back() set @@sort_buffer_size = default
+a: create procedure p_over() set @@time_zone = '+03:00'
+a: call p_bare()
+a: select @@sort_buffer_size, @@lock_wait_timeout
+b: select @@sort_buffer_size = @@global.sort_buffer_size, @@lock_wait_timeout
+a: select f_bare()
+b: select @@join_buffer_size = @@global.join_buffer_size, f_bare()
+b: select @@join_buffer_size
+a: select @@sort_buffer_size, @@lock_wait_timeout, @@join_buffer_size
+a: set time_zone = '+05:00'
+b: set time_zone = '+06:00'
+a: call p_over()
+b: select @@time_zone, @@sort_buffer_size = @@global.sort_buffer_size
+a: select @@time_zone
+a: call p_back()
+b: call p_back()
+b: select @@time_zone, @@sort_buffer_size = @@global.sort_buffer_size
+a: select @@time_zone, @@sort_buffer_size = @@global.sort_buffer_size, @@lock_wait_timeout
+""",
     "compound": """
 a: begin not atomic set @c = 4; end
 a: select @c

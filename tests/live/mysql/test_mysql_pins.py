@@ -24,6 +24,7 @@ SETUP = [
     "insert into shop.locked values (1), (2)",
     "create procedure shop.p_temp() create temporary table held (n int)",
     "create procedure shop.p_lock() do get_lock('held', 0)",
+    "create procedure shop.p_clock() set @@timestamp = 1000",
     "create function shop.f_lock() returns int no sql return get_lock('held', 0)",
 ]
 _TEMPORARY = ("drop temporary table held", "select count(*) from held", "0")
@@ -86,6 +87,8 @@ CASES = {
     ),
     "handler": Case("handler locked open as held", "handler held close",
                     "handler held read first", "1"),
+    "clock in a procedure": Case("call p_clock()", "set timestamp = default",
+                                 "select now() < '2000-01-01'", "1", only="mariadb"),
     "prepared text": Case("prepare held from 'select 5'", "deallocate prepare held",
                           "execute held", "5"),
 }  # fmt: skip

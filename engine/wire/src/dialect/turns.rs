@@ -3,8 +3,8 @@
 //! Only dispatch, as in the module above. Called by `relay::commands`.
 
 use super::{
-    Asks, Change, Diagnosed, Explained, Killing, Known, Message, Outcome, Prepared, Run, Show, Tracking,
-    Voice,
+    Asks, Change, Diagnosed, Explained, Killing, Known, Message, Outcome, Prepared, Run, SettingChange, Show,
+    Tracking, Voice,
 };
 use crate::effects::{Effects, Finding, Traces};
 use crate::{mysql, Code, Complaint, Dialect, Fault};
@@ -170,6 +170,16 @@ impl Dialect {
     /// Is it a setting whose value the server tells whenever it changes?
     pub fn is_tracked(self, name: &str) -> bool {
         self == Dialect::Mysql && mysql::assign::is_tracked(name)
+    }
+
+    /// Is it one of the server's own variables, which a session carries?
+    pub fn is_variable(self, name: &str) -> bool {
+        self.is_tracked(name) && !name.eq_ignore_ascii_case(mysql::settings::SCHEMA)
+    }
+
+    /// Is what `changes` are written as a statement that sets something, among others?
+    pub fn is_any_set(self, changes: &[SettingChange<'_>]) -> bool {
+        self == Dialect::Mysql && changes.iter().any(|(name, _)| mysql::settings::is_plain(name))
     }
 
     /// Were not all settings told that were asked for, so that those known before count still?

@@ -43,6 +43,11 @@ pub fn is_statement(name: &str) -> bool {
     name.starts_with(STATEMENT_MARK)
 }
 
+/// Is it set by a `SET`?
+pub fn is_plain(name: &str) -> bool {
+    !is_statement(name) && !name.eq_ignore_ascii_case(SCHEMA)
+}
+
 fn statement_name(name: &str) -> Option<String> {
     let digits = name.strip_prefix(STATEMENT_MARK)?.as_bytes();
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
@@ -68,7 +73,6 @@ pub fn write(out: &mut Vec<u8>, changes: &[SettingChange<'_>]) -> u8 {
         }
     }
     let mut sql = String::new();
-    let is_plain = |name: &str| !is_statement(name) && !name.eq_ignore_ascii_case(SCHEMA);
     let mut plain: Vec<&SettingChange<'_>> = changes.iter().filter(|(name, _)| is_plain(name)).collect();
     // Why: the character set takes its own collation with it.
     plain.sort_by_key(|(name, _)| starts(name, "collation_"));

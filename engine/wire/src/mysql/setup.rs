@@ -101,12 +101,24 @@ fn push_value(text: &mut String, value: &str) {
     text.push('\'');
 }
 
+/// What is to be asked behind it. Why the parameters, too: what a client makes of them goes back to what they say.
+fn question(parameters: &[(String, String)]) -> String {
+    let mut text = String::from("SHOW SESSION VARIABLES WHERE Variable_name IN ('");
+    text.push_str(&WELCOME.join("','"));
+    for (name, _) in parameters {
+        let name = name.rsplit(['.', '@', ' ']).next().unwrap_or_default();
+        if !WELCOME.iter().any(|known| known.eq_ignore_ascii_case(name)) {
+            text.push_str("','");
+            text.extend(name.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_'));
+        }
+    }
+    text.push_str("')");
+    text
+}
+
 /// Append both requests.
 pub fn write(out: &mut Vec<u8>, parameters: &[(String, String)]) {
-    let mut ask = String::from("SHOW SESSION VARIABLES WHERE Variable_name IN ('");
-    ask.push_str(&WELCOME.join("','"));
-    ask.push_str("')");
-    for text in [text(parameters), ask] {
+    for text in [text(parameters), question(parameters)] {
         frame::packet(out, 0, |out| {
             out.push(super::spec::command::QUERY);
             out.extend_from_slice(text.as_bytes());
@@ -225,6 +237,9 @@ mod tests {
         assert_eq!(own("sql_mode", "a'b"), ", sql_mode=_utf8mb4 X'612762'");
         assert_eq!(own("time_zone", "+00:00"), ", time_zone=_utf8mb4 X'2B30303A3030'");
         assert_eq!(own("x=1; drop", "inf"), ", x1drop=_utf8mb4 X'696E66'");
+        let parameters =
+            ["sql_mode", "@@session.join_cache_level", "x';"].map(|name| (name.into(), "1".into()));
+        assert!(question(&parameters).ends_with("'wait_timeout','join_cache_level','x')"));
     }
 
     #[test]

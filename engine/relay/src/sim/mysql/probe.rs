@@ -64,8 +64,24 @@ impl Session {
                 }
                 "name" => self.variables.user.keys().for_each(|name| say(Some(name.clone()), None)),
                 "made" => {
-                    if self.left.made > 0 {
-                        say(None, None);
+                    let (_, asked) = part.split_once("VARIABLE_NAME IN").expect("names");
+                    for name in texts(asked) {
+                        let count = match name.as_str() {
+                            "COM_SET_OPTION" => self.left.sets,
+                            "COM_CREATE_TEMPORARY_TABLE" => self.left.made_tables,
+                            "COM_PREPARE_SQL" => self.left.made_statements,
+                            _ => panic!("the relay asks for a count that is not known here: {name}"),
+                        };
+                        say(Some(name.to_ascii_lowercase()), Some(count.to_string()));
+                    }
+                }
+                "clock" => {}
+                "differs" => {
+                    let (_, asked) = part.split_once("VARIABLE_NAME IN").expect("names");
+                    let known = texts(asked);
+                    let is_known = |name: &str| known.iter().any(|known| known.eq_ignore_ascii_case(name));
+                    for (name, value) in self.variables.differing(is_known) {
+                        say(Some(name.to_owned()), Some(value.to_owned()));
                     }
                 }
                 "variables" => say(None, None),

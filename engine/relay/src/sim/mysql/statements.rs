@@ -4,7 +4,8 @@
 //!
 //! The language: `SELECT items [FROM place]` with text, `@x`, `@x:=1`, `@@x`, `NULL` and the functions in `item`;
 //! `INSERT`, `UPDATE`; `SET`, `USE`; `BEGIN`, `COMMIT`, `ROLLBACK`; `CREATE` and `DROP TEMPORARY TABLE tmp_x`;
-//! `LOCK TABLES`, `UNLOCK TABLES`; `PREPARE`, `EXECUTE`, `DEALLOCATE PREPARE`; `KILL`; `CALL set_x_5`; `LOAD DATA`.
+//! `LOCK TABLES`, `UNLOCK TABLES`; `PREPARE`, `EXECUTE`, `DEALLOCATE PREPARE`; `KILL`; `CALL set_x_5` (`@x`), `CALL bare_VARIABLE_5`;
+//! `LOAD DATA`.
 //! What a `place` does stands in its name: `sleep_MICROSECONDS`, `rows_N_SIZE`, `missing`, `die`, `halfrow_SIZE`,
 //! `silent`, `broken_N`, `warned_TEXT`, `whichdb` (the schema when it was prepared), `tmp_X` (if this session has made it), any
 //! other is a table, and reading it begins a transaction where there is no autocommit.
@@ -27,8 +28,10 @@ pub(super) struct Left {
     pub locks: BTreeSet<String>,
     pub has_locked_tables: bool,
     pub prepared: BTreeMap<String, String>,
-    /// Temporary tables and statements made, ever.
-    pub made: u64,
+    /// Temporary tables and statements made, ever, and statements run that set something.
+    pub made_tables: u64,
+    pub made_statements: u64,
+    pub sets: u64,
     pub insert_id: u64,
     newest_row: u64,
     row_count: i64,
@@ -51,7 +54,9 @@ impl Left {
             locks: BTreeSet::new(),
             has_locked_tables: false,
             prepared: BTreeMap::new(),
-            made: 0,
+            made_tables: 0,
+            made_statements: 0,
+            sets: 0,
             insert_id: 0,
             // Sessions differ, so that a stranger's number is told apart.
             newest_row: session as u64 * 1000,
@@ -148,7 +153,10 @@ impl Session {
                 self.left.calculated = Some(self.left.found_rows);
                 Outcome::Rows { names, rows: self.left.messages.clone() }
             }
-            "SET" => self.set(rest),
+            "SET" => {
+                self.left.sets += 1;
+                self.set(rest)
+            }
             "USE" => self.use_schema(rest),
             "DO" => Outcome::done(),
             "BEGIN" | "START" => {
@@ -179,7 +187,7 @@ impl Session {
             }
             "CREATE" if upper.starts_with("TEMPORARY TABLE ") => {
                 let name = rest.split(' ').nth(2).unwrap_or_default();
-                self.left.made += 1;
+                self.left.made_tables += 1;
                 self.note_unnamed();
                 match self.left.temporary.insert(name.to_owned()) {
                     true => Outcome::done(),
@@ -208,7 +216,7 @@ impl Session {
             }
             "PREPARE" => {
                 let (name, text) = rest.split_once(" FROM ").unwrap_or_default();
-                self.left.made += 1;
+                self.left.made_statements += 1;
                 self.left.prepared.insert(name.trim_matches('`').to_owned(), quoted(text).to_owned());
                 self.note_unnamed();
                 Outcome::done()
@@ -247,7 +255,14 @@ impl Session {
                     name.strip_prefix("set_").and_then(|rest| rest.split_once('_'))
                 {
                     self.variables.user.insert(variable.to_owned(), Value::Integer(value.to_owned()));
+                    self.left.sets += 1;
                     self.note_unnamed();
+                }
+                if let Some((variable, value)) =
+                    name.strip_prefix("bare_").and_then(|rest| rest.rsplit_once('_'))
+                {
+                    self.left.sets += 1;
+                    self.set_untold(variable, value);
                 }
                 Outcome::done()
             }

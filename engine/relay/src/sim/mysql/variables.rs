@@ -76,6 +76,14 @@ impl Variables {
         self.system.get(name.to_ascii_lowercase().as_str()).map(String::as_str)
     }
 
+    /// Those that differ from what sessions begin with, or are `wanted`, and their values.
+    pub fn differing(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (&str, &str)> {
+        let lasting = DEFAULTS.iter().filter(|(name, _)| !name.ends_with("insert_id"));
+        lasting.filter_map(move |(name, value)| {
+            Some((*name, self.get(name).filter(|now| now != value || wanted(name))?))
+        })
+    }
+
     /// The name as the session has it.
     fn known(name: &str) -> Option<&'static str> {
         let name = name.trim().trim_matches('`');
@@ -187,6 +195,12 @@ impl Session {
         }
         self.note_change(known, value, true);
         Ok(())
+    }
+
+    /// A routine says `SET @@name = value`. Measured: MariaDB 10.11 tells nothing of that.
+    pub(super) fn set_untold(&mut self, name: &str, value: &str) {
+        let known = Variables::known(name).expect("a variable");
+        self.note_change(known, value.to_owned(), !self.is_mariadb);
     }
 
     fn note_change(&mut self, name: &'static str, value: String, is_told: bool) {
