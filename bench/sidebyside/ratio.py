@@ -7,6 +7,7 @@ with the same row, and the same load in front of them. Called by `bench/run.py` 
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 
 from maitred.demo.postgres import free_port
@@ -20,6 +21,9 @@ from .targets import Setup, Target
 from .workers import stub_program
 
 THREADS = (32, 200)
+# Why a rate as well: with as much as the clients get, the two have other loads, and a proxy that
+# is busier has more to do at each turn. Half of what two cores manage.
+RATES = (0, 20_000)
 # As many bytes as the column has that sysbench reads.
 BYTES = 120
 BAR = 1.10
@@ -38,7 +42,8 @@ def _stub(plan: Plan, example: str) -> Iterator[int]:
 
 
 def measure(plan: Plan) -> list[Row]:
-    """The ratio at 32 and 200 clients, without and with prepared statements, by both back ends."""
+    """The ratio at 32 and 200 clients, without and with prepared statements, at full load and at
+    the same, by both back ends."""
     rows: list[Row] = []
     with _stub(plan, "stub_mysql") as mysql, _stub(plan, "stub_postgres") as postgres:
         folder = plan.site.folder
@@ -51,10 +56,9 @@ def measure(plan: Plan) -> list[Row]:
                 plan.site.targets(setup, (name,)) as [by_postgres],
             ):
                 runs = {"MySQL": ("mysql", by_mysql), "PostgreSQL": ("pgsql", by_postgres)}
-                for prepared in (False, True):
-                    for threads in THREADS:
-                        load = Load("oltp_point_select", prepared, threads)
-                        rows.append(_row(plan, load, backend.removeprefix("-"), runs))
+                for prepared, threads, rate in itertools.product((False, True), THREADS, RATES):
+                    load = Load("oltp_point_select", prepared, threads, rate)
+                    rows.append(_row(plan, load, backend.removeprefix("-"), runs))
     return rows
 
 

@@ -42,11 +42,14 @@ class Load:
     script: str
     prepared: bool
     threads: int
+    # Transactions per second; 0: as many as they get.
+    rate: int = 0
 
     def __str__(self) -> str:
         """As a row of the table names it."""
         protocol = "prepared" if self.prepared else "text"
-        return f"{self.script.removeprefix('oltp_')}, {self.threads} clients, {protocol}"
+        rate = f", {self.rate:,}/s" if self.rate else ""
+        return f"{self.script.removeprefix('oltp_')}, {self.threads} clients, {protocol}{rate}"
 
 
 @dataclass(frozen=True)
@@ -99,7 +102,7 @@ class Sysbench:
         command = [
             *self._command(target, load.script, load.threads),
             *(f"--db-ps-mode={'auto' if load.prepared else 'disable'}", "--report-interval=1"),
-            *(f"--time={seconds + 1}", "run"),
+            *(f"--time={seconds + 1}", f"--rate={load.rate}", "run"),
         ]
         with subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
