@@ -50,8 +50,8 @@ fn gives_back(effects: &Effects) -> bool {
     effects.ends.has(Traces::LOCKS) || effects.things.iter().any(is_gone)
 }
 
-/// How many temporary tables and statements were made in a session by texts that showed it, and how many statements
-/// that set something were run there which were ours or whose outcome is known.
+/// How many temporary tables and statements were made in a session by texts that showed it, and how many statements were
+/// run there that set something, as far as the server has told, and of our own since.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made {
     tables: u64,

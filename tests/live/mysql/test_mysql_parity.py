@@ -132,7 +132,7 @@ a: @execute d:
     # Why not on MySQL: there each of them is told.
     "bare settings in routines": """
 a: create procedure p_bare() begin set @@sort_buffer_size = 65536; set @@lock_wait_timeout = 77; end
-a: create function f_bare() returns int deterministic begin set @@join_buffer_size = 131072; return 1; end
+a: create function f_bare() returns int no sql begin set @@join_buffer_size = 131072; return 1; end
 a: create procedure p_back() set @@sort_buffer_size = default
 a: create procedure p_over() set @@time_zone = '+03:00'
 a: call p_bare()

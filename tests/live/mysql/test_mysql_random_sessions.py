@@ -104,8 +104,8 @@ VALUES = {
     "updatable_views_with_limit": ["no", "yes"],
 }  # fmt: skip
 LOOK = (
-    "select database(), @x, @y, @z, @`odd name`, quote(@x), hex(@y), collation(@z), @@autocommit,"
-    " @@tx_read_only, last_insert_id(), @@collation_database, "
+    "select database(), @x, @y, @z, @`odd name`, @@autocommit, @@tx_read_only, last_insert_id(),"
+    " @@collation_database, if(@x is null, null, collation(@x)), "
     + ", ".join(f"@@{name}" for name in VALUES)
 )
 NAMES = st.sampled_from(list(VALUES))
