@@ -1,11 +1,31 @@
 //! In which order one session's settings become another's.
 //!
-//! Sends nothing and knows no setting by name. Called by `pool` when a lease begins and when one goes on.
+//! Knows no setting by name. Called by `pool` when a lease begins and when one goes on, by `trace` and `numbered`
+//! for what they change in between.
 
 use maitred_wire::dialect::SettingChange;
 use maitred_wire::Dialect;
 
+use crate::answers::{Answer, Unit};
+use crate::ids::Time;
+use crate::server::Server;
 use crate::session_state::Settings;
+
+impl Server {
+    /// Write these changes, unseen, in front of what comes next.
+    pub(crate) fn change_settings(&mut self, changes: &[SettingChange<'_>], now: Time) {
+        if changes.is_empty() {
+            return;
+        }
+        self.made.note_changes(self.dialect, changes);
+        let requests = self.dialect.write_settings(&mut self.output, changes);
+        self.adjusting += requests;
+        for _ in 0..requests {
+            self.owe(Answer::Ready(Unit::Query), false, now);
+        }
+        self.statements.unnamed = None;
+    }
+}
 
 /// What leads from the settings `from` to those `to`; None means "back to the default".
 ///

@@ -220,12 +220,7 @@ impl Relay {
         let fresh = server.shared.welcome();
         let mut changes = adjust::plan(server.dialect, from, wanted);
         adjust::name_defaults(server.dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
-        server.made.note_changes(server.dialect, &changes);
-        let requests = server.dialect.write_settings(&mut server.output, &changes);
-        server.adjusting += requests;
-        for _ in 0..requests {
-            server.owe(Answer::Ready(Unit::Query), false, now);
-        }
+        server.change_settings(&changes, now);
     }
 
     /// A command that names a statement: read on, append, rewind, close.

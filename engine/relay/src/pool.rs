@@ -21,7 +21,6 @@ use maitred_wire::{ClientMessage, Code, Complaint};
 use crate::action::{Action, ClientEnd, Mail, ServerEnd};
 use crate::adjust;
 use crate::aftermath::Aftermath;
-use crate::answers::{Answer, Unit};
 use crate::budget::{PoolKey, PoolShared};
 use crate::cleaning::CLEANING_MS;
 use crate::client;
@@ -308,20 +307,14 @@ impl Relay {
         if Arc::ptr_eq(&server.settings, &client.settings) {
             return false;
         }
-        let wanted = Arc::clone(&client.settings);
+        let (had, wanted) = (Arc::clone(&server.settings), Arc::clone(&client.settings));
         let dialect = server.dialect;
         let fresh = server.shared.welcome();
-        let mut changes = adjust::plan(dialect, &server.settings, &wanted);
+        let mut changes = adjust::plan(dialect, &had, &wanted);
         adjust::name_defaults(dialect, &mut changes, fresh.as_deref().map(|fresh| &fresh.settings));
         let is_due = !changes.is_empty();
         if is_due {
-            server.made.note_changes(dialect, &changes);
-            let requests = dialect.write_settings(&mut server.output, &changes);
-            server.adjusting += requests;
-            for _ in 0..requests {
-                server.owe(Answer::Ready(Unit::Query), false, now);
-            }
-            server.statements.unnamed = None;
+            server.change_settings(&changes, now);
         }
         self.servers[server_id].settings = wanted;
         is_due

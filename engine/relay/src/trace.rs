@@ -13,6 +13,7 @@
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
+use std::sync::Arc;
 
 use maitred_wire::effects::{Effects, Finding, Question, Thing, Things, Traces};
 use maitred_wire::{Code, Complaint, Dialect};
@@ -64,6 +65,8 @@ pub(crate) struct Asked {
     /// It was asked what its client has chosen to be told, by settings of these names.
     pub(crate) choice: Option<Choice>,
     pub(crate) is_damaged: bool,
+    /// Limits of its client's are lifted meanwhile: what that says next waits.
+    pub(crate) is_lifted: bool,
     /// It was cancelled instead of something of the client's: to be asked again.
     pub(crate) is_void: bool,
 }
@@ -124,6 +127,7 @@ impl Server {
         let asked = self.trace.as_ref().and_then(|trace| trace.asked.as_ref());
         asked.is_some_and(|asked| {
             asked.choice.is_some()
+                || asked.is_lifted
                 || asked.question.traces.has(Traces::INSERT_ID)
                 || asked.effects.settings.asks("last_insert_id")
         })
@@ -425,6 +429,10 @@ impl Relay {
             self.note_answered(id, client);
             return self.standing(id);
         }
+        let is_lifted = self.lift_limits(id);
+        let server = &mut self.servers[id];
+        let asked = server.trace.as_mut().and_then(|trace| trace.asked.as_mut()).expect("just set");
+        asked.is_lifted = is_lifted;
         dialect.write_probe(&mut server.output, &asked.question);
         server.statements.unnamed = None;
         server.owe(Answer::Ready(Unit::Query), false, now);
@@ -432,6 +440,27 @@ impl Relay {
         self.count_pins(new);
         self.flush_server(id);
         Standing::Asked
+    }
+
+    /// Lift what its client has set and what would end a question, too: as settings of the server's that differ from
+    /// its client's, which are due again behind it. Returns whether there was something.
+    fn lift_limits(&mut self, id: ServerId) -> bool {
+        let now = self.now;
+        let server = &mut self.servers[id];
+        let (dialect, own) = (server.dialect, Arc::clone(&server.settings));
+        let mut settings = (*own).clone();
+        let mut is_any = false;
+        for (name, _) in own.iter() {
+            if let Some(value) = dialect.unlimited(name) {
+                settings.set(name, value);
+                is_any = true;
+            }
+        }
+        if is_any {
+            server.change_settings(&own.changes_to(&settings), now);
+            server.settings = self.settings.intern(settings);
+        }
+        is_any
     }
 
     /// What went wrong in the last statement is told before the server is anybody else's.

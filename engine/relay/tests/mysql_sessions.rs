@@ -290,3 +290,21 @@ fn a_server_is_asked_what_differs_only_where_something_was_set() {
     assert_eq!(asked(&world), before + 1);
     world.everybody_leaves();
 }
+
+#[test]
+fn a_clients_limits_are_not_meant_for_what_maitred_asks() {
+    let mut world = World::new(with_mysql(1));
+    world.has_mariadb = true;
+    let (one, two) = (world.login_mysql(0), world.login_mysql(0));
+    let asked = "SELECT @@max_join_size, @x";
+    assert_eq!(world.run_sql(one, "SET max_join_size=1"), "C:ok Z:I");
+    assert_eq!(world.run_sql(one, "SET @x='mine'"), "C:ok Z:I");
+    assert_eq!(world.run_sql(two, asked), "T D:18446744073709551615,NULL C:rows Z:I");
+    // What it says next, at once, has its limit again.
+    let both = [query("SET @x='other'"), query(asked)].concat();
+    assert_eq!(world.ask_for(one, &both, 2), "C:ok Z:I T D:1,other C:rows Z:I");
+    assert_eq!(world.run_sql(one, "SELECT @x := 'last', @@max_join_size"), "T D:last,1 C:rows Z:I");
+    assert_eq!(world.run_sql(two, asked), "T D:18446744073709551615,NULL C:rows Z:I");
+    assert_eq!(world.run_sql(one, asked), "T D:1,last C:rows Z:I");
+    world.everybody_leaves();
+}

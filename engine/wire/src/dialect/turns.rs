@@ -172,6 +172,11 @@ impl Dialect {
         self == Dialect::Mysql && mysql::assign::is_tracked(name)
     }
 
+    /// The value by which a limit that a client may have set is lifted while its server is asked something.
+    pub fn unlimited(self, name: &str) -> Option<&'static str> {
+        mysql::probe::unlimited(name).filter(|_| self == Dialect::Mysql)
+    }
+
     /// Is it one of the server's own variables, which a session carries?
     pub fn is_variable(self, name: &str) -> bool {
         self.is_tracked(name) && !name.eq_ignore_ascii_case(mysql::settings::SCHEMA)

@@ -14,11 +14,19 @@ use super::settings::push_text;
 use super::spec::command;
 use crate::effects::{Finding, Question, Traces};
 
-/// What no client can set so that it keeps a server from answering: nothing is to be lifted.
+/// A question lifts no limits itself: see `unlimited`.
 pub const LIMITS: &[&str] = &[];
 
-/// Settings that every server knows and that are asked for one by one.
-const KNOWN: [(&str, &str); 3] = [
+/// What lifts a limit that a client may have set and that would end a question, too; None: it is no such limit.
+pub fn unlimited(name: &str) -> Option<&'static str> {
+    const LIMITS: [(&str, &str); 3] =
+        [("max_join_size", "18446744073709551615"), ("max_statement_time", "0"), ("max_execution_time", "0")];
+    LIMITS.iter().find(|(limit, _)| limit.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+}
+
+/// Settings that are asked for one by one: every server knows them, or `max_join_size` would forbid the other way.
+const KNOWN: [(&str, &str); 4] = [
+    ("max_join_size", "@@max_join_size"),
     ("collation_connection", "@@collation_connection"),
     ("collation_server", "@@collation_server"),
     ("last_insert_id", "LAST_INSERT_ID()"),

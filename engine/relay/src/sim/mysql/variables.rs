@@ -11,7 +11,7 @@ use super::session::Session;
 use super::tracker::Change;
 use super::values::{charset_of, literal, split, Value};
 
-const DEFAULTS: [(&str, &str); 20] = [
+const DEFAULTS: [(&str, &str); 21] = [
     ("autocommit", "ON"),
     ("character_set_client", "utf8mb4"),
     ("character_set_connection", "utf8mb4"),
@@ -22,6 +22,7 @@ const DEFAULTS: [(&str, &str); 20] = [
     ("insert_id", "0"),
     ("last_insert_id", "0"),
     ("lock_wait_timeout", "86400"),
+    ("max_join_size", "18446744073709551615"),
     ("session_track_schema", "ON"),
     ("session_track_state_change", "OFF"),
     ("session_track_system_variables", ""),
