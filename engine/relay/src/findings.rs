@@ -149,7 +149,17 @@ impl Relay {
                         left.add(Traces::EXCESS);
                     }
                 }
-                Finding::Setting(name, _) if is_reported(&name) && !asked.effects.settings.asks(&name) => {}
+                Finding::Setting(name, _) | Finding::Usual(name, _)
+                    if is_reported(&name) && !asked.effects.settings.asks(&name) => {}
+                Finding::Usual(name, value) => {
+                    // Why not carried where a fresh session has it as well: perhaps nobody may set it.
+                    let fresh = fresh.as_deref().and_then(|fresh| fresh.settings.value(&name));
+                    if fresh.is_none_or(|fresh| fresh == value) {
+                        settings.remove(&name);
+                    } else if !settings.set_within(&name, &value, limit) {
+                        left.add(Traces::EXCESS);
+                    }
+                }
                 Finding::Setting(name, value) => {
                     let user = &server.shared.key.user;
                     let Some(value) = value.filter(|value| !dialect.is_unset(&name, value, user)) else {

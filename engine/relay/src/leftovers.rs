@@ -34,6 +34,8 @@ pub struct Left {
     messages: Option<Vec<maitred_wire::dialect::Message>>,
     /// The lease in which the server can say all this itself, since nothing else was asked of it.
     at: Option<Lease>,
+    /// The lease in which it can say the messages, which it has not told us yet.
+    untold_at: Option<Lease>,
     /// The lease in which it can still say how many rows there were, though it has told the messages.
     found_rows_at: Option<Lease>,
     pub last_number: LastNumber,
@@ -53,7 +55,7 @@ impl Left {
         if outcome.insert_id != 0 {
             self.last_number.note(outcome.insert_id, lease, is_doubted);
         }
-        self.at = Some(lease);
+        (self.at, self.untold_at) = (Some(lease), Some(lease));
         if !self.is_asking && (outcome.warnings > 0 || !self.keeps_messages) {
             (self.warnings, self.errors, self.messages) = (u64::from(outcome.warnings), 0, None);
         }
@@ -63,12 +65,17 @@ impl Left {
     fn note_failure(&mut self, sqlstate: [u8; 5], lease: Lease) {
         self.sqlstate = sqlstate;
         (self.row_count, self.warnings, self.errors, self.messages) = (-1, 1, 1, None);
-        self.at = Some(lease);
+        (self.at, self.untold_at) = (Some(lease), Some(lease));
     }
 
-    /// Did the only server that knows the messages end before it told them? Then they cannot be shown.
-    fn has_lost_messages(&self) -> bool {
+    /// Does only the server know the messages, or nobody, if it has ended?
+    fn has_untold_messages(&self) -> bool {
         self.warnings > 0 && self.messages.is_none()
+    }
+
+    /// Can the server say them in this lease? Why not where there are none: some statements leave what others had.
+    fn is_untold_at(&self, lease: Lease) -> bool {
+        self.untold_at == Some(lease) && self.has_untold_messages()
     }
 }
 
@@ -110,7 +117,7 @@ impl Relay {
     /// Something hidden is asked of a client's server: what it says of the last statement is not the client's.
     pub(crate) fn disturb(&mut self, client: Option<ClientId>) {
         if let Some(left) = client.and_then(|client| self.left(client)) {
-            (left.at, left.found_rows_at) = (None, None);
+            (left.at, left.untold_at, left.found_rows_at) = (None, None, None);
         }
     }
 
@@ -119,9 +126,7 @@ impl Relay {
         let server = &self.servers[id];
         let client = server.client().and_then(|client| self.clients.get(client));
         let Some(left) = client.and_then(|client| Some(&client.agreed.as_ref()?.left)) else { return false };
-        left.warnings > 0
-            && left.messages.is_none()
-            && left.at == Some((id, server.leases))
+        left.is_untold_at((id, server.leases))
             && self.pools[server.pool.0 as usize].mode() != PoolMode::Session
     }
 
@@ -139,8 +144,15 @@ impl Relay {
         left.warnings = rows.len() as u64;
         left.errors = rows.iter().filter(|row| dialect.is_error(row)).count() as u64;
         left.messages = Some(rows);
-        // Why not all: with SQL_CALC_FOUND_ROWS only the server knows how many. Measured: both let it stand.
-        left.found_rows_at = left.at.take();
+    }
+
+    /// The server is being asked what went wrong: what else it says of the last statement is not so any more.
+    ///
+    /// Why not all: with SQL_CALC_FOUND_ROWS only it knows how many rows there were. Measured: both let that stand.
+    pub(crate) fn disturb_by_show(&mut self, client: Option<ClientId>) {
+        if let Some(left) = client.and_then(|client| self.left(client)) {
+            left.found_rows_at = left.at.take().or(left.found_rows_at);
+        }
     }
 
     /// Answer a text that shows what went wrong, if no server can say it; `to`: the client's, if it has one.
@@ -159,10 +171,10 @@ impl Relay {
         let lease = to.map(|to| self.lease_of(to));
         let mut voice = self.voice(id);
         let left = self.left(id)?;
-        if lease.is_some() && left.at == lease && left.messages.is_none() {
+        if lease.is_some_and(|lease| left.is_untold_at(lease)) {
             return None;
         }
-        if left.has_lost_messages() {
+        if left.has_untold_messages() {
             return Some(self.fail_command(id, &messages_lost(), message, here));
         }
         let messages = left.messages.take().unwrap_or_default();
@@ -187,7 +199,7 @@ impl Relay {
             known.row_count = Some(left.row_count);
             known.found_rows = (left.found_rows_at != Some(lease)).then_some(left.found_rows);
         }
-        if left.at != Some(lease) || left.messages.is_some() {
+        if !left.is_untold_at(lease) {
             known.warnings = Some(left.warnings);
             known.errors = Some(left.errors);
         }
@@ -223,11 +235,11 @@ impl Relay {
     ) -> Result<Option<Vec<u8>>, Complaint> {
         let (dialect, lease) = (self.clients[id].dialect, self.lease_of(to));
         let Some(left) = self.left(id) else { return Ok(None) };
-        if left.at == Some(lease) && left.messages.is_none() {
+        if left.is_untold_at(lease) {
             left.is_asking = true;
             return Ok(None);
         }
-        if left.has_lost_messages() {
+        if left.has_untold_messages() {
             return Err(messages_lost());
         }
         let messages = left.messages.as_deref().unwrap_or_default();

@@ -251,16 +251,19 @@ impl Relay {
     ) -> Result<(), Fault> {
         let now = self.now;
         let dialect = self.servers[id].dialect;
-        self.servers[id].unexplained = Unexplained::Nothing;
+        // Why: what ends of rows could not tell before is told with this, whatever this statement is.
+        let was_untold = std::mem::take(&mut self.servers[id].unexplained) != Unexplained::Nothing;
         for change in dialect.changes_of(changed) {
             match change? {
                 Change::Setting(name, value) => {
-                    self.note_setting(id, client, name, value);
+                    self.note_setting(id, client, dialect.usual_name(name), value);
                 }
                 Change::Schema(name) => {
                     self.note_setting(id, client, SCHEMA.as_bytes(), name);
                 }
-                Change::Unnamed if !self.servers[id].explained.is_so() && self.is_shared(id) => {
+                Change::Unnamed
+                    if (was_untold || !self.servers[id].explained.is_so()) && self.is_shared(id) =>
+                {
                     let unseen = dialect.effects_unseen();
                     self.servers[id].trace_mut(now).pending.add(&unseen);
                 }

@@ -376,7 +376,7 @@ impl Relay {
         question.values.clone_from(&touched.asked);
         let is_any_set = !touched.set.is_empty()
             || server.settings.iter().any(|(name, _)| !is_reported(name) && !is_statement(name));
-        question.all_values = touched.unnamed || touched.reset_all && is_any_set;
+        question.all_values = touched.unnamed || touched.untold || touched.reset_all && is_any_set;
         for name in touched.set.iter().chain(&touched.reset).filter(|name| !is_reported(name)) {
             let was_set = touched.set.iter().any(|set| set.eq_ignore_ascii_case(name));
             if !was_set && server.settings.value(name).is_none() {
@@ -470,6 +470,7 @@ impl Relay {
         server.dialect.write_show(&mut server.output);
         server.owe(Answer::Ready(Unit::Query), false, now);
         server.trace_mut(now).asked = Some(Asked { messages: Some(Vec::new()), ..Asked::default() });
+        self.disturb_by_show(self.servers[id].client());
         self.flush_server(id);
         Standing::Asked
     }

@@ -456,6 +456,8 @@ pub enum Finding {
     Channel(String),
     /// A setting that may differ from the server's for everybody has this value.
     Differs(String, String),
+    /// A setting has this value, which the server has for everybody.
+    Usual(String, String),
     /// There is a setting of this name, whose value is to be asked for.
     Name(String),
     /// So many of this kind were made since the session began.

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import pymysql
 import pytest
@@ -22,29 +23,43 @@ from fix_mysql_parity import MysqlParity, MysqlSide, play
 
 # What is there before a client comes. `north` has all of it, `south` a table of the same name.
 SETUP = """
-create schema north
-create schema south character set latin1
-grant all on north.* to app@'%'
-grant all on south.* to app@'%'
-create table north.t (id int auto_increment primary key, n tinyint, s varchar(20))
-create table south.t (id int auto_increment primary key, n tinyint, s varchar(20))
-create table north.m (id int auto_increment primary key, n int) engine = myisam
-create table north.audited (id int auto_increment primary key, n int)
-create trigger north.audit before insert on north.audited for each row set @x = new.n, lock_wait_timeout = 99
-create procedure north.run (what text) execute immediate what
-create procedure north.p_plain() begin set sort_buffer_size = 65536; set @x = 'by a procedure'; end
-create procedure north.p_bare() begin set @@sort_buffer_size = 131072; set @@lock_wait_timeout = 77; end
-create procedure north.p_autocommit (to_what int) set @@autocommit = to_what
-create procedure north.p_fails() begin set @y = 'before'; set @@join_buffer_size = 131072; select nosuch; end
-create procedure north.p_catches() begin declare continue handler for sqlexception set @z = 'caught'; select * from nosuch.nosuch; end
-create procedure north.p_results() begin select 1; select 2 union select 3; end
-create procedure north.p_out (out a int, inout b text) begin set a = 5, b = concat(b, '!'); end
-create procedure north.p_inserts() begin insert into north.t (n) values (4), (5); set @x = last_insert_id(); end
-create procedure north.p_warns() signal sqlstate '01234' set message_text = 'look out', mysql_errno = 4321
-create function north.f_plain (a int) returns int deterministic begin set @y = a; set time_zone = '+07:00'; return a; end
-create function north.f_bare() returns int deterministic begin set @@join_buffer_size = 262144; return 1; end
-create function north.f_inserts() returns int deterministic begin insert into north.t (n) values (6); return last_insert_id(); end
-create view north.v as select north.f_plain(3) as n
+create schema north;
+create schema south character set latin1;
+grant all on north.* to app@'%';
+grant all on south.* to app@'%';
+create table north.t (id int auto_increment primary key, n tinyint, s varchar(20));
+create table south.t (id int auto_increment primary key, n tinyint, s varchar(20));
+create table north.m (id int auto_increment primary key, n int) engine = myisam;
+create table north.audited (id int auto_increment primary key, n int);
+create trigger north.audit before insert on north.audited
+    for each row set @x = new.n, lock_wait_timeout = 99;
+create procedure north.run (what text) execute immediate what;
+create procedure north.p_plain()
+    begin set sort_buffer_size = 65536; set @x = 'by a procedure'; end;
+create procedure north.p_bare()
+    begin set @@sort_buffer_size = 131072; set @@lock_wait_timeout = 77; end;
+create procedure north.p_autocommit (to_what int) set @@autocommit = to_what;
+create procedure north.p_fails()
+    begin set @y = 'before'; set @@join_buffer_size = 131072; select nosuch; end;
+create procedure north.p_catches() begin
+    declare continue handler for sqlexception set @z = 'caught'; select * from nosuch.nosuch; end;
+create procedure north.p_results() begin select 1; select 2 union select 3; end;
+create procedure north.p_out (out a int, inout b text) begin set a = 5, b = concat(b, '!'); end;
+create procedure north.p_inserts()
+    begin insert into north.t (n) values (4), (5); set @x = last_insert_id(); end;
+create procedure north.p_warns()
+    signal sqlstate '01234' set message_text = 'look out', mysql_errno = 4321;
+create function north.f_plain (a int) returns int deterministic
+    begin set @y = a; set time_zone = '+07:00'; return a; end;
+create function north.f_bare() returns int deterministic
+    begin set @@join_buffer_size = 262144; return 1; end;
+create function north.f_inserts() returns int deterministic
+    begin insert into north.t (n) values (6); return last_insert_id(); end;
+create view north.v as select north.f_plain(3) as n;
+"""
+CLEANUP = """
+revoke all on north.* from app@'%'; revoke all on south.* from app@'%';
+drop schema north; drop schema south;
 """
 RESET = (
     "set autocommit = 1; truncate north.t; truncate south.t; truncate north.m;"
@@ -123,6 +138,10 @@ VARIABLES = st.sampled_from(["x", "y", "z", "`odd name`", "X", "'z'"])
 TABLES = st.sampled_from(["north.t", "t", "south.t", "`t`", "north.m"])
 
 
+UNCHECKED = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example,
+             HealthCheck.filter_too_much, HealthCheck.function_scoped_fixture]  # fmt: skip
+
+
 def texts(*several: str) -> st.SearchStrategy[str]:
     return st.sampled_from(several)
 
@@ -153,7 +172,7 @@ ONE_SET = assignments().map("set {}".format)
 SETS = st.one_of(
     ONE_SET,
     ONE_SET,
-    st.lists(assignments(), min_size=2, max_size=3).map(lambda all: "set " + ", ".join(all)),
+    st.lists(assignments(), min_size=2, max_size=3).map(", ".join).map("set {}".format),
     st.builds("set statement {0} = {1} for select @@{0}, @x".format,
               texts("sort_buffer_size", "lock_wait_timeout"), texts("default", "70000")),
     ONE_SET.map(lambda sql: f"/*!40101 {sql} */"),
@@ -295,6 +314,8 @@ NEXT = texts(
     "set transaction isolation level serializable", "set transaction read only",
     "set @@tx_isolation = 'READ-COMMITTED'", "set transaction read write",
 )  # fmt: skip
+AUTOCOMMIT = texts("set autocommit = 0", "call north.p_autocommit(0)",
+                   "set @@autocommit = off", "set autocommit = 1")  # fmt: skip
 ANY = st.one_of(SETS, SETS, ROUTINES, ASSIGNING, ROWS, PLAIN, LEFT, LEFT)
 
 
@@ -304,26 +325,35 @@ def turns() -> st.SearchStrategy[list[str]]:
     some = st.lists(ANY | STATEMENTS | PLACES, min_size=1, max_size=2)
     left = st.tuples(ROWS | PLAIN | ROUTINES, LEFT).map(list)
     inner = st.lists(ANY | STATEMENTS | SAVEPOINTS | PLACES.filter(is_plain), max_size=5)
-    block = st.builds(lambda begin, of, end: [begin, *of, end], BEGINS, inner, ENDS)
-    following = st.builds(lambda first, of: [first, *of], NEXT, block)
-    several = st.lists(ANY | PLACES.filter(is_plain), min_size=2, max_size=4).map(
-        lambda all: ["; ".join(all)]
-    )
-    keeping = st.builds(
-        lambda kept, of: [*kept[0], *of, *kept[1]], KEEPING, st.lists(LEFT | ROWS, max_size=2)
-    )
-    off = st.tuples(texts("set autocommit = 0", "call north.p_autocommit(0)",
-                          "set @@autocommit = off", "set autocommit = 1"), ANY).map(list)  # fmt: skip
-    binary = st.lists(st.sampled_from(list(BINARY)), min_size=1, max_size=2).flatmap(
-        lambda chosen: st.tuples(*(st.sampled_from(BINARY[each]) for each in chosen)).map(
-            lambda values: [
-                f"@binary {sql} <- {value}" for sql, value in zip(chosen, values, strict=True)
-            ]
-        )
-    )
+    block = st.builds(kept, st.tuples(BEGINS.map(lone), ENDS.map(lone)), inner)
+    following = st.builds(preceded, NEXT, block)
+    several = st.lists(ANY | PLACES.filter(is_plain), min_size=2, max_size=4)
+    text = several.map("; ".join).map(lone)
+    keeping = st.builds(kept, KEEPING, st.lists(LEFT | ROWS, max_size=2))
+    off = st.tuples(AUTOCOMMIT, ANY).map(list)
+    binary = st.lists(executions(), min_size=1, max_size=2)
     # Why nothing between: it keeps its server for one statement.
     found = st.just(["select sql_calc_found_rows id from north.t limit 1", "select found_rows()"])
-    return st.one_of(some, some, left, left, found, block, following, several, keeping, off, binary)
+    return st.one_of(some, some, left, left, found, block, following, text, keeping, off, binary)
+
+
+def lone(statement: str) -> list[str]:
+    return [statement]
+
+
+def preceded(first: str, rest: list[str]) -> list[str]:
+    return [first, *rest]
+
+
+def kept(around: tuple[list[str], list[str]], within: list[str]) -> list[str]:
+    return [*around[0], *within, *around[1]]
+
+
+@st.composite
+def executions(draw: st.DrawFn) -> str:
+    """What `told` makes lines of."""
+    sql = draw(st.sampled_from(list(BINARY)))
+    return f"@binary {sql} <- {draw(st.sampled_from(BINARY[sql]))}"
 
 
 def is_plain(statement: str) -> bool:
@@ -378,31 +408,37 @@ def told(statement: str, before: list[str]) -> list[str]:
     return [*made, f"@execute {sql.partition(':')[0]}:{value}"]
 
 
+Admin: TypeAlias = "pymysql.Connection[Any]"
+
+
+def run_all(admin: Admin, text: str) -> None:
+    """All statements of a text."""
+    with admin.cursor() as cursor:
+        cursor.execute(text)
+        while cursor.nextset():
+            pass
+
+
 @pytest.fixture
-def reset(endpoint: MariaDB) -> Iterator[pymysql.cursors.Cursor]:
-    """Schemas of their own, which `endpoint.clear` knows nothing of."""
-    with (
-        endpoint.connect("root", None, password="", client_flag=CLIENT.MULTI_STATEMENTS) as admin,
-        admin.cursor() as cursor,
-    ):
-        for statement in ["drop schema if exists north", "drop schema if exists south",
-                          *SETUP.strip().splitlines()]:  # fmt: skip
-            cursor.execute(statement)
-        yield cursor
+def admin(endpoint: MariaDB) -> Iterator[Admin]:
+    """Who has made the schemas, which `endpoint.clear` knows nothing of."""
+    with endpoint.connect(
+        "root", None, password="", client_flag=CLIENT.MULTI_STATEMENTS
+    ) as connection:
+        run_all(connection, SETUP)
+        yield connection
         endpoint.kill_all()
-        for schema in ("north", "south"):
-            cursor.execute(f"drop schema {schema}")
-            cursor.execute(f"revoke all on {schema}.* from app@'%'")
+        run_all(connection, CLEANUP)
 
 
 @pytest.mark.one_backend
 @pytest.mark.flavour("mariadb")
 @pytest.mark.deadline(2400)
 def test_clients_see_what_they_would_see_alone(
-    request: pytest.FixtureRequest, mysql_parity: MysqlParity, reset: pymysql.cursors.Cursor
+    request: pytest.FixtureRequest, mysql_parity: MysqlParity, admin: Admin
 ) -> None:
     is_long = request.config.getoption("--run-slow")
-    count = int(os.environ.get("MAITRED_RANDOM_SESSIONS", "3000" if is_long else "60"))
+    count = int(os.environ.get("MAITRED_RANDOM_SESSIONS", "3000" if is_long else "45"))
     # Why: from then on servers of the pool are asked for ids that were given explicitly, too.
     with mysql_parity.proxied() as side:
         side.wire().run("select last_insert_id()")
@@ -413,7 +449,7 @@ def test_clients_see_what_they_would_see_alone(
         database=None,
         derandomize=not is_long,
         phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=UNCHECKED,
     )
     @given(scripts(mysql_parity.size))
     def check(case: tuple[str, dict[str, dict[str, str]]]) -> None:
@@ -427,10 +463,7 @@ def test_clients_see_what_they_would_see_alone(
         script = re.sub("look$", lambda _: LOOK, script, flags=re.MULTILINE)
 
         def scenario(side: MysqlSide) -> list[str]:
-            cursor = reset
-            cursor.execute(RESET)
-            while cursor.nextset():
-                pass
+            run_all(admin, RESET)
             return play(side, script, strangers=False, **clients)
 
         mysql_parity.check(scenario)

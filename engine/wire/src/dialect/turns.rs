@@ -177,6 +177,11 @@ impl Dialect {
         mysql::probe::unlimited(name).filter(|_| self == Dialect::Mysql)
     }
 
+    /// Of a variable that has two names, the one by which it is carried.
+    pub fn usual_name(self, name: &[u8]) -> &[u8] {
+        std::str::from_utf8(name).map_or(name, |name| mysql::assign::usual_name(name).as_bytes())
+    }
+
     /// Is it one of the server's own variables, which a session carries?
     pub fn is_variable(self, name: &str) -> bool {
         self.is_tracked(name) && !name.eq_ignore_ascii_case(mysql::settings::SCHEMA)

@@ -47,6 +47,21 @@ pub const PASSING: [&str; 28] = [
 const OF_TRANSACTIONS: [&str; 4] =
     ["transaction_isolation", "tx_isolation", "transaction_read_only", "tx_read_only"];
 
+/// Of a variable that has two names, the older; any other name as it is.
+///
+/// Source: MariaDB manual, "Server System Variables": each is said there to be an alias.
+pub fn usual_name(name: &str) -> &str {
+    const ALIASES: [(&str, &str); 5] = [
+        ("log_slow_query", "slow_query_log"),
+        ("log_slow_query_time", "long_query_time"),
+        ("log_slow_min_examined_row_limit", "min_examined_row_limit"),
+        ("tmp_memory_table_size", "tmp_table_size"),
+        ("storage_engine", "default_storage_engine"),
+    ];
+    let alias = ALIASES.iter().find(|(alias, _)| alias.eq_ignore_ascii_case(name));
+    alias.map_or(name, |(_, usual)| usual)
+}
+
 /// Is it a system variable (or the schema) whose value a server tells whenever it changes, and that is carried?
 pub fn is_tracked(name: &str) -> bool {
     name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_') && !is_passing(name)
@@ -187,6 +202,7 @@ fn one<'a>(judge: &mut Judge<'a>, word: &'a [u8], scope: Scope, names: &mut Vec<
     if scope == Scope::Everybody {
         return;
     }
+    whole = usual_name(&whole).to_owned();
     let mut ahead = judge.words;
     ahead.skip_symbol(b':');
     ahead.skip_symbol(b'=');
@@ -223,6 +239,6 @@ fn touch(judge: &mut Judge<'_>, name: &str, is_default: bool) {
 /// `SET` stands in a block, and `word` behind it.
 pub(super) fn name_set(judge: &mut Judge<'_>, word: &[u8]) {
     if let Some(name) = name(word) {
-        touch(judge, &name, false);
+        touch(judge, usual_name(&name), false);
     }
 }

@@ -59,6 +59,7 @@ pub fn assigned(text: &[u8], known: &Diagnosed<'_>) -> Option<Vec<u8>> {
         }
         match words.next() {
             Some(Token::Symbol(b',')) => {}
+            Some(Token::Symbol(b';')) if words.peek().is_some() => return None,
             Some(Token::Symbol(b';')) | None => break,
             Some(_) => return None,
         }

@@ -8,6 +8,7 @@
 
 use std::fmt::Write as _;
 
+use super::assign::usual_name;
 use super::frame;
 use super::literal;
 use super::settings::push_text;
@@ -104,10 +105,15 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
         }
     }
     if !others.is_empty() {
+        // Why so: what a session cannot have set, or has not, although a text said so, is nothing to be carried.
         sql.push_str(
-            " UNION ALL SELECT _binary'set',CAST(LOWER(VARIABLE_NAME) AS BINARY),CAST(VARIABLE_VALUE AS BINARY) FROM \
-             /*!50708 performance_schema.session_variables*//*M! information_schema.SESSION_VARIABLES*/ \
-             WHERE VARIABLE_NAME IN(",
+            " UNION ALL SELECT IF(/*!50708 s.VARIABLE_VALUE<=>g.VARIABLE_VALUE*/\
+             /*M! SESSION_VALUE<=>IFNULL(GLOBAL_VALUE,DEFAULT_VALUE)*/,_binary'usual',_binary'set'),\
+             CAST(LOWER(VARIABLE_NAME) AS BINARY),\
+             CAST(/*!50708 s.VARIABLE_VALUE*//*M! IFNULL(SESSION_VALUE,'')*/ AS BINARY) FROM \
+             /*!50708 performance_schema.session_variables s LEFT JOIN performance_schema.global_variables g \
+             USING(VARIABLE_NAME)*//*M! information_schema.SYSTEM_VARIABLES*/ \
+             WHERE /*M! VARIABLE_SCOPE<>'GLOBAL' AND READ_ONLY='NO' AND */VARIABLE_NAME IN(",
         );
         for (at, name) in others.into_iter().enumerate() {
             sql.push_str(if at > 0 { "," } else { "" });
@@ -189,7 +195,14 @@ pub fn finding(message: &[u8]) -> Option<Finding> {
             Ok(value) => Finding::Setting(text(name?)?, value),
             Err(()) => Finding::Trace(Traces::VARIABLES),
         },
-        b"differs" => Finding::Differs(text(name?)?, value.map_or_else(|| Some(String::new()), text)?),
+        b"differs" | b"usual" => {
+            let name = usual_name(&text(name?)?).to_owned();
+            let value = value.map_or_else(|| Some(String::new()), text)?;
+            match kind {
+                b"differs" => Finding::Differs(name, value),
+                _ => Finding::Usual(name, value),
+            }
+        }
         b"set" => match (name.and_then(text), value.map(text)) {
             (Some(name), Some(Some(value))) => Finding::Setting(name, Some(value)),
             (Some(name), None) => Finding::Setting(name, None),
@@ -224,7 +237,7 @@ mod tests {
         assert!(text.contains("WHERE (0 OR IS_USED_LOCK('held')=CONNECTION_ID())"), "{text}");
         assert!(text.contains("HEX(CAST(@`a``b` AS BINARY))"), "{text}");
         assert!(text.contains("CAST(@@collation_connection AS BINARY)"), "{text}");
-        assert!(text.contains("WHERE VARIABLE_NAME IN('max_statement_time')"), "{text}");
+        assert!(text.contains("AND */VARIABLE_NAME IN('max_statement_time')"), "{text}");
         assert!(text.ends_with(" LIMIT 18446744073709551615") && !text.contains(';'), "{text}");
         let unknown = Question { lock_names: vec!["".into()], ..question };
         assert!(text_of(&unknown).contains("IF(1,0,"), "a lock whose name is not known is not released");

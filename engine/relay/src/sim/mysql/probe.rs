@@ -97,11 +97,13 @@ impl Session {
                         value.map_or("-:binary:binary".into(), |value| value.described(self.is_mariadb));
                     say(Some(name), Some(told));
                 }
-                "set" if part.contains("VARIABLE_NAME IN(") => {
-                    let (_, asked) = part.split_once("VARIABLE_NAME IN").expect("looked at");
+                "usual" => {
+                    let (_, asked) = part.split_once("VARIABLE_NAME IN").expect("names");
                     for name in texts(asked) {
-                        if let Some(value) = self.variables.get(&name) {
-                            say(Some(name.to_ascii_lowercase()), Some(value.to_owned()));
+                        if let Some((value, is_usual)) = self.variables.told(&name) {
+                            let kind = if is_usual { "usual" } else { "set" };
+                            let row = [kind.to_owned(), name.to_ascii_lowercase(), value.to_owned()];
+                            rows.push_back(row.map(Some).into());
                         }
                     }
                 }

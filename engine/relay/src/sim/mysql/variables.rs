@@ -77,6 +77,13 @@ impl Variables {
         self.system.get(name.to_ascii_lowercase().as_str()).map(String::as_str)
     }
 
+    /// A value, and whether it is the one that sessions begin with.
+    pub fn told(&self, name: &str) -> Option<(&str, bool)> {
+        let (name, usual) = DEFAULTS.iter().find(|(known, _)| known.eq_ignore_ascii_case(name))?;
+        let value = self.get(name)?;
+        Some((value, value == *usual))
+    }
+
     /// Those that differ from what sessions begin with, or are `wanted`, and their values.
     pub fn differing(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = (&str, &str)> {
         let lasting = DEFAULTS.iter().filter(|(name, _)| !name.ends_with("insert_id"));
