@@ -351,6 +351,12 @@ impl Relay {
                 client.lost.get_or_insert_with(|| Box::new(Complaint { sqlstate, number, ..complaint }));
             }
             return Aftermath::None;
+        } else if let Some(server) = self.servers.get_mut(id).filter(|server| server.dialect.takes_turns()) {
+            // Why not its end: what cannot be taken back may be another's, whom a routine let set it.
+            let (sqlstate, number) = (Some(error.sqlstate), error.number);
+            let complaint = Complaint::error(Code::ServerLost, error.message)
+                .hint("a server did not accept this session's settings and was closed; try again");
+            server.loss = Some(Box::new(Complaint { sqlstate, number, ..complaint }));
         } else if let Some(client) = client {
             let complaint = Complaint {
                 sqlstate: Some(error.sqlstate),

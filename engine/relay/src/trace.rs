@@ -351,6 +351,14 @@ impl Relay {
             server.trace = None;
             return Standing::Clean;
         }
+        if trace.pending.begins.has(Traces::FOUND_ROWS) && server.client().is_some() {
+            // Why nothing asked: what a statement before may have left waits for the next; the answer would be what
+            // rows were found.
+            let new = Traces::FOUND_ROWS.without(trace.pins);
+            self.servers[id].trace_mut(now).pins.add(Traces::FOUND_ROWS);
+            self.count_pins(new);
+            return Standing::Pinned;
+        }
         let server = &mut self.servers[id];
         let trace = server.trace.as_mut().expect("looked at above");
         let mut effects = std::mem::take(&mut trace.pending);

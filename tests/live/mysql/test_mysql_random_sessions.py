@@ -374,7 +374,7 @@ def scripts(draw: st.DrawFn, size: int) -> tuple[str, dict[str, dict[str, str]]]
     the one that it had.
     """
     names = ["a", "b", "c", *(f"new{number}" for number in range(size))]
-    form = draw(st.sampled_from(["", "", "SESSION_TRACK DEPRECATE_EOF", "FOUND_ROWS"]))
+    form = draw(st.sampled_from(["", "", "DEPRECATE_EOF", "FOUND_ROWS"]))
     lines: list[str] = []
     clients = st.sampled_from("abc")
     said: dict[str, list[str]] = {"a": [], "b": [], "c": []}
@@ -407,6 +407,15 @@ def told(statement: str, before: list[str]) -> list[str]:
     before += made
     return [*made, f"@execute {sql.partition(':')[0]}:{value}"]
 
+
+# What is not the same, by `docs/start/mysql.md` ("Different from a session of one's own") or because
+# only the statement right before is meant: `test_mysql_parity` plays that, step by step.
+KNOWN = re.compile(
+    r"row_count|found_rows|warnings|errors|_count\b|diagnostics|: explain|: xa |signal"
+    r"|(character_set|collation)_database|prepare \w+ from (@|'selec)|\\|@reset_connection"
+    r"|enforce_storage|north\.run.*sql_mode|ucs2|\(id, n\)|@(prepare|execute) (warn|left)",
+    re.IGNORECASE,
+)
 
 Admin: TypeAlias = "pymysql.Connection[Any]"
 
@@ -448,7 +457,8 @@ def test_clients_see_what_they_would_see_alone(
         deadline=None,
         database=None,
         derandomize=not is_long,
-        phases=(Phase.generate, Phase.shrink),
+        # Why not always: it takes minutes, and a script of a few lines is found by taking some away.
+        phases=(Phase.generate, Phase.shrink) if is_long else (Phase.generate,),
         suppress_health_check=UNCHECKED,
     )
     @given(scripts(mysql_parity.size))
@@ -460,6 +470,10 @@ def test_clients_see_what_they_would_see_alone(
         # Newcomers, as many as there are servers, meet what was left behind.
         for number in range(mysql_parity.size):
             script += f"\nnew{number}: begin\nnew{number}: look"
+        lines = script.splitlines()
+        script = "\n".join(
+            line for line in lines if line.endswith("look") or not KNOWN.search(line)
+        )
         script = re.sub("look$", lambda _: LOOK, script, flags=re.MULTILINE)
 
         def scenario(side: MysqlSide) -> list[str]:

@@ -28,6 +28,15 @@ const TEXTS: [&str; 6] = [
     "wsrep_osu_method",
 ];
 
+/// Those that may be NULL, which servers tell as an empty text and do not take back as one.
+const NULLS: [&str; 5] = [
+    "character_set_results",
+    "enforce_storage_engine",
+    "default_tmp_storage_engine",
+    "innodb_tmpdir",
+    "innodb_ft_user_stopword_table",
+];
+
 /// The name under which SQL's prepared statement `name` stands among a session's settings, what prepared it
 /// being the value. Why in digits: a name may hold anything.
 pub fn name_among_settings(name: &str) -> String {
@@ -106,8 +115,7 @@ fn push_assignment(sql: &mut String, name: &str, value: Option<&str>) {
     let _ = write!(sql, "@@session.{name}=");
     match value {
         None => sql.push_str("DEFAULT"),
-        // Spec: results are not converted then.
-        Some("") if name.eq_ignore_ascii_case("character_set_results") => sql.push_str("NULL"),
+        Some("") if NULLS.iter().any(|null| null.eq_ignore_ascii_case(name)) => sql.push_str("NULL"),
         Some(value) if is_number(value) && !TEXTS.iter().any(|text| text.eq_ignore_ascii_case(name)) => {
             sql.push_str(value);
         }
