@@ -129,7 +129,10 @@ mysql_variables={{
   monitor_enabled=false
 }}
 mysql_servers=( {{ hostgroup=0, address="127.0.0.1", port={self.port}, max_connections={POOL} }} )
-mysql_users=( {{ username="{ROLE}", password="{PASSWORD}", default_schema="{DATABASE}" }} )
+mysql_users=( {{
+  username="{ROLE}", password="{PASSWORD}", default_schema="{DATABASE}",
+  max_connections={MAX_CLIENTS}
+}} )
 """
         )
         options = ["-f", "--initial", "--idle-threads", "--no-version-check"]
