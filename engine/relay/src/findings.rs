@@ -8,6 +8,7 @@ use maitred_wire::effects::{Finding, Traces};
 
 use crate::ids::{ClientId, ServerId};
 use crate::server::Server;
+use crate::session_state::Settings;
 use crate::trace::{is_hidden, is_reported};
 use crate::Relay;
 
@@ -114,6 +115,14 @@ impl Relay {
             settings.remove(name);
         }
         let limit = self.pools[server.pool.0 as usize].route.settings.client_state_bytes;
+        let begins_with = |name: &str| fresh.as_deref().and_then(|fresh| fresh.settings.value(name));
+        let carry = |settings: &mut Settings, left: &mut Traces, name: &str, own: Option<String>| match own {
+            Some(value) if !settings.set_within(name, &value, limit) => left.add(Traces::EXCESS),
+            Some(_) => {}
+            None => {
+                settings.remove(name);
+            }
+        };
         for finding in asked.findings {
             match finding {
                 Finding::Trace(kind) => left.add(kind),
@@ -142,33 +151,21 @@ impl Relay {
                 Finding::Sets(told) => trace.pending.settings.untold |= server.made.has_other_sets(told),
                 Finding::Differs(name, _) if !dialect.is_variable(&name) => {}
                 Finding::Differs(name, value) => {
-                    let fresh = fresh.as_deref().and_then(|fresh| fresh.settings.value(&name));
-                    if fresh == Some(&value) {
-                        settings.remove(&name);
-                    } else if !settings.set_within(&name, &value, limit) {
-                        left.add(Traces::EXCESS);
-                    }
+                    let own = Some(value).filter(|value| begins_with(&name) != Some(value));
+                    carry(&mut settings, &mut left, &name, own);
                 }
                 Finding::Setting(name, _) | Finding::Usual(name, _)
                     if is_reported(&name) && !asked.effects.settings.asks(&name) => {}
                 Finding::Usual(name, value) => {
                     // Why not carried where a fresh session has it as well: perhaps nobody may set it.
-                    let fresh = fresh.as_deref().and_then(|fresh| fresh.settings.value(&name));
-                    if fresh.is_none_or(|fresh| fresh == value) {
-                        settings.remove(&name);
-                    } else if !settings.set_within(&name, &value, limit) {
-                        left.add(Traces::EXCESS);
-                    }
+                    let is_own = |value: &String| begins_with(&name).is_some_and(|fresh| fresh != value);
+                    let own = Some(value).filter(is_own);
+                    carry(&mut settings, &mut left, &name, own);
                 }
                 Finding::Setting(name, value) => {
                     let user = &server.shared.key.user;
-                    let Some(value) = value.filter(|value| !dialect.is_unset(&name, value, user)) else {
-                        settings.remove(&name);
-                        continue;
-                    };
-                    if !settings.set_within(&name, &value, limit) {
-                        left.add(Traces::EXCESS);
-                    }
+                    let own = value.filter(|value| !dialect.is_unset(&name, value, user));
+                    carry(&mut settings, &mut left, &name, own);
                 }
             }
         }
