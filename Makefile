@@ -9,7 +9,8 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?= python3
-PYTEST_ARGS ?=
+# Why two, whatever the machine has: each starts databases of its own, and some of them have time limits to keep.
+PYTEST_ARGS ?= --numprocesses=2 --dist=loadfile
 CARGO_TEST_ARGS ?=
 BENCH_ARGS ?=
 DEMO_ARGS ?=

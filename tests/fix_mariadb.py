@@ -66,6 +66,10 @@ class MariaDB:
         return self.folder / "s"
 
     @property
+    def scratch(self) -> Path:
+        return self.folder / "tmp"
+
+    @property
     def log(self) -> Path:
         return self.folder / "mariadb.log"
 
@@ -160,6 +164,8 @@ class MariaDB:
             "bind-address": "127.0.0.1",
             "socket": self.socket,
             "pid-file": self.folder / "pid",
+            # Why: who starts removes what looks like a temporary table there, whoever's it is.
+            "tmpdir": self.scratch,
             "skip-name-resolve": None,
             "max-connections": 300,
             "innodb-log-file-size": "4M",
@@ -185,6 +191,7 @@ class MariaDB:
 
     def start(self, **once: Any) -> None:
         """Start and wait until it accepts connections; `once` are settings for this time."""
+        self.scratch.mkdir(exist_ok=True)
         chosen = self.options() | self.settings | once
         told = [f"--{name}" if value is None else f"--{name}={value}"
                 for name, value in chosen.items()]  # fmt: skip

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -70,13 +73,31 @@ def free_port(host: str = "127.0.0.1") -> int:
 def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """As many TCP ports, no two the same."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with contextlib.ExitStack() as held:
-        probes = [
-            held.enter_context(socket.socket(family, socket.SOCK_STREAM)) for _ in range(count)
-        ]
-        for probe in probes:
-            probe.bind((host, 0))
-        return [probe.getsockname()[1] for probe in probes]
+    found: list[int] = []
+    for port in _own_ports():
+        with socket.socket(family, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+            probe.bind((host, port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise RuntimeError("no free port is left")
+
+
+@functools.cache
+def _shuffled_ports() -> Iterator[int]:
+    # Why below 32768: from there on the kernel gives them to connections that go out. Why a part:
+    # what another process of this run has found may not listen yet.
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    count = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    ports = list(range(10_000 + number, 32_000, count))
+    # Why not the usual one: hypothesis seeds that.
+    random.SystemRandom().shuffle(ports)
+    return itertools.cycle(ports)
+
+
+def _own_ports() -> Iterator[int]:
+    """Each of the ports that this process may take, those first that it has not tried lately."""
+    return itertools.islice(_shuffled_ports(), 20_000)
 
 
 def has_ipv6() -> bool:

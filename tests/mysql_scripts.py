@@ -43,6 +43,15 @@ b: select @@auto_increment_increment
 a: select @@auto_increment_increment
 """
 
+LIMITS = """
+a: set @x = database(), @@group_concat_max_len = 2000, @@max_join_size = 1
+a: select @x, @@group_concat_max_len, @@max_join_size
+b: select @x, @@max_join_size > 1
+a: set @@max_join_size = 2, @x = 7
+a: select @x, @@max_join_size
+b: select @x, @@max_join_size > 1
+"""
+
 CLOCK = """
 a*: set timestamp = 1000000000
 a: select now(), unix_timestamp()

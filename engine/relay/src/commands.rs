@@ -437,6 +437,9 @@ impl Relay {
             return (false, Aftermath::None);
         }
         server.note_failed_text();
+        if !is_preparation {
+            self.note_untold_by_failure(id);
+        }
         if let Some(client) = client {
             self.note_failure_left(client, id, error.sqlstate);
         }
@@ -476,6 +479,7 @@ impl Relay {
             self.note_changes(id, client, outcome.changed)?;
         }
         let server = &mut self.servers[id];
+        server.modes.note(outcome.modes());
         if outcome.goes_on() {
             server.explained.next();
         } else if shown {

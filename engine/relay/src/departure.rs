@@ -60,13 +60,16 @@ impl Relay {
         server.must_reset |= mode == crate::snapshot::PoolMode::Session;
         server.stop_recording();
         server.is_promised = false;
-        server.must_reset |= std::mem::take(&mut server.unexplained) != Unexplained::Nothing;
+        let unexplained = std::mem::take(&mut server.unexplained);
+        server.must_reset |= unexplained != Unexplained::Nothing;
         if server.is_paused {
             server.is_paused = false;
             self.actions.push(Action::ResumeServer(id));
         }
+        let has_wrong_modes = self.has_wrong_modes(id);
         let is_undone = self.forget_trace(id);
         let server = &mut self.servers[id];
+        server.must_reset |= has_wrong_modes;
         if !server.held.is_empty() {
             server.held.clear();
             server.must_reset = true;
@@ -80,6 +83,10 @@ impl Relay {
             return;
         }
         server.state = server::State::Cleaning { until: now.after_ms(crate::cleaning::CLEANING_MS) };
+        if unexplained == Unexplained::Failure {
+            // Why: it may be in another schema, where a new session in the same connection would begin.
+            server.ask_for_untold(now);
+        }
         // What was forwarded in the same breath as its client's last mistake is on its way, too.
         self.flush_server(id);
         let server = &self.servers[id];

@@ -98,6 +98,10 @@ impl Relay {
         let mut settings = (*server.settings).clone();
         let mut left = Traces::NONE;
         let (mut is_released, mut insert_id) = (false, None);
+        let is_lifted = |settings: &Settings, name: &str| {
+            asked.is_lifted
+                && dialect.unlimited(name).is_some_and(|value| settings.value(name) == Some(value))
+        };
         let mut channels = Vec::new();
         let (fresh, dialect) = (server.shared.welcome(), server.dialect);
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
@@ -149,7 +153,7 @@ impl Relay {
                     insert_id = value.and_then(|value| value.parse().ok());
                 }
                 Finding::Sets(told) => trace.pending.settings.untold |= server.made.has_other_sets(told),
-                Finding::Differs(name, _) if !dialect.is_variable(&name) => {}
+                Finding::Differs(name, _) if !dialect.is_variable(&name) || is_lifted(&settings, &name) => {}
                 Finding::Differs(name, value) => {
                     let own = Some(value).filter(|value| begins_with(&name) != Some(value));
                     carry(&mut settings, &mut left, &name, own);

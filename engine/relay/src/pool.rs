@@ -391,6 +391,7 @@ impl Relay {
             return;
         }
         match self.standing(id) {
+            Standing::Clean if self.correct_modes(id) => return,
             Standing::Clean => {}
             Standing::Asked => return,
             Standing::Pinned => {

@@ -34,7 +34,7 @@ use crate::open::Opening;
 use crate::session_state::Settings;
 use crate::snapshot::Endpoint;
 use crate::statements::{ServerStatements, Statement, StatementKey};
-use crate::things::{Made, Unexplained};
+use crate::things::{Made, Modes, Unexplained};
 use crate::trace::Trace;
 use crate::Relay;
 
@@ -177,6 +177,8 @@ pub struct Server {
     pub explained: Explained,
     /// What it said that something has changed of, without saying what.
     pub unexplained: Unexplained,
+    /// What its status says of a setting.
+    pub modes: Modes,
     /// It was opened to stop what this one runs.
     pub kills: Option<ServerId>,
 }

@@ -23,15 +23,37 @@ const LOOK_AGAIN_MS: u64 = 50;
 /// The setting that says it.
 const SCHEMA: &str = "schema";
 
-/// What a server said that something has changed of, at the end of rows, which cannot say what. Measured: MariaDB
-/// 10.11 tells it with the next SET or the next transaction, MySQL 9.7 with whatever comes next.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a server said that something has changed of, at the end of rows, which cannot say what; or may have had to
+/// say with an error. Measured: MariaDB 10.11 tells it with the next SET or the next transaction, MySQL 9.7 with
+/// whatever comes next.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Unexplained {
     #[default]
     Nothing,
     /// Within a transaction: MariaDB calls it a change that a transaction has read. Hence most often nothing else.
     Transaction,
+    /// A statement failed, which may have run a trigger or a routine. Most often nothing has changed.
+    Failure,
     Session,
+}
+
+/// Flags of a server's status that follow from a setting.
+///
+/// Measured: MariaDB 10.11 brings back the setting that a routine has changed, and not the flags: the next client would
+/// write strings as they must not be written.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Modes {
+    told: u16,
+    is_doubted: bool,
+}
+
+impl Modes {
+    #[inline]
+    pub(crate) fn note(&mut self, told: u16) {
+        if self.told != told {
+            *self = Modes { told, is_doubted: true };
+        }
+    }
 }
 
 /// The schema that names without one stand for under these settings, in sessions that begin with those of `fresh`.
@@ -213,6 +235,13 @@ impl Server {
             || self.suspected().any(is_hidden)
     }
 
+    /// Have it tell, hidden, whatever it has to tell of its session.
+    pub(crate) fn ask_for_untold(&mut self, now: Time) {
+        self.dialect.write_tracking(&mut self.output);
+        self.made.note_set();
+        self.owe(Answer::Ready(Unit::Query), false, now);
+    }
+
     /// What the last statement said of things with names is known now to be so, or not.
     pub(crate) fn settle_things(&mut self) {
         let Some(trace) = &mut self.trace else { return };
@@ -291,6 +320,14 @@ impl Relay {
         Ok(())
     }
 
+    /// A statement has failed: what it had changed until then, its server has not told.
+    pub(crate) fn note_untold_by_failure(&mut self, id: ServerId) {
+        if self.is_shared(id) && !self.servers[id].explained.is_so() {
+            let server = &mut self.servers[id];
+            server.unexplained = server.unexplained.max(Unexplained::Failure);
+        }
+    }
+
     /// Rows have ended in a way that does not tell what changed meanwhile, in a view or a function.
     pub(crate) fn note_silent_end(&mut self, id: ServerId, outcome: &Outcome<'_>) {
         if !self.is_shared(id) {
@@ -299,8 +336,9 @@ impl Relay {
         let now = self.now;
         let server = &mut self.servers[id];
         if outcome.has_changed() {
-            let is_inside = outcome.is_in_transaction() && server.unexplained != Unexplained::Session;
-            server.unexplained = if is_inside { Unexplained::Transaction } else { Unexplained::Session };
+            let is_inside = outcome.is_in_transaction();
+            let what = if is_inside { Unexplained::Transaction } else { Unexplained::Session };
+            server.unexplained = server.unexplained.max(what);
         } else if !outcome.goes_on() && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine()) {
             server.explained = Explained::NOTHING;
             server.dialect.write_sync(&mut server.output);
@@ -309,27 +347,60 @@ impl Relay {
         }
     }
 
+    /// Does the status of a server say of a setting what is not so? Asked once for each change of what it says.
+    pub(crate) fn has_wrong_modes(&mut self, id: ServerId) -> bool {
+        let server = &mut self.servers[id];
+        if !std::mem::take(&mut server.modes.is_doubted) {
+            return false;
+        }
+        let (_, value) = self.modes_of(id);
+        self.servers[id].dialect.modes_under(Some(&value)).1 != self.servers[id].modes.told
+    }
+
+    /// The setting that such flags follow from, and its value.
+    fn modes_of(&self, id: ServerId) -> (&'static str, Box<str>) {
+        let server = &self.servers[id];
+        let name = server.dialect.modes_under(None).0;
+        let fresh = server.shared.welcome();
+        let value = server.settings.value(name).or_else(|| fresh.as_deref()?.settings.value(name));
+        (name, value.unwrap_or_default().into())
+    }
+
+    /// A server is about to go to another client: what its status says is made so. Returns whether there was something.
+    pub(crate) fn correct_modes(&mut self, id: ServerId) -> bool {
+        if !self.has_wrong_modes(id) {
+            return false;
+        }
+        let (name, value) = self.modes_of(id);
+        let now = self.now;
+        self.servers[id].change_settings(&[(name, Some(&value))], now);
+        self.disturb(self.servers[id].client());
+        self.flush_server(id);
+        true
+    }
+
     /// Ask a server what it has changed and not told yet. Returns whether there was something.
     pub(crate) fn ask_what_changed(&mut self, id: ServerId) -> bool {
         let now = self.now;
         let server = &mut self.servers[id];
-        let requests = match std::mem::take(&mut server.unexplained) {
+        match std::mem::take(&mut server.unexplained) {
             Unexplained::Nothing => return false,
             Unexplained::Transaction if server.transaction == Transaction::None => {
                 server.explained = Explained::NOTHING;
-                server.dialect.write_empty_transaction(&mut server.output)
+                for _ in 0..server.dialect.write_empty_transaction(&mut server.output) {
+                    server.owe(Answer::Ready(Unit::Query), false, now);
+                }
+            }
+            Unexplained::Failure => {
+                server.explained = Explained::NOTHING;
+                server.ask_for_untold(now);
             }
             _ => {
                 let unseen = server.dialect.effects_unseen();
                 server.trace_mut(now).pending.add(&unseen);
                 server.explained = Explained::ALL;
-                server.dialect.write_tracking(&mut server.output);
-                server.made.note_set();
-                1
+                server.ask_for_untold(now);
             }
-        };
-        for _ in 0..requests {
-            server.owe(Answer::Ready(Unit::Query), false, now);
         }
         self.disturb(self.servers[id].client());
         self.flush_server(id);

@@ -361,14 +361,20 @@ impl Relay {
         }
         let server = &mut self.servers[id];
         let trace = server.trace.as_mut().expect("looked at above");
-        let mut effects = std::mem::take(&mut trace.pending);
-        effects.things = trace.settled.take().unwrap_or_default();
+        // Why first: a limit would end the rest of the question.
+        let limits = trace.pending.split_asked(|name| server.dialect.unlimited(name).is_some());
+        let is_first = limits.is_some();
+        let mut effects = limits.unwrap_or_else(|| std::mem::take(&mut trace.pending));
+        if !is_first {
+            effects.things = trace.settled.take().unwrap_or_default();
+        }
         let fresh = server.shared.welcome();
         let dialect = server.dialect;
         let is_reported = |name: &str| is_reported(dialect, fresh.as_deref(), name);
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         let is_hidden = |name: &str| is_hidden(dialect, name);
-        let may_be_refused = std::mem::take(&mut trace.has_failed);
+        let may_be_refused = trace.has_failed;
+        trace.has_failed &= is_first;
         let mut question = Question { traces: effects.begins, may_be_refused, ..Question::default() };
         let mut kept = trace.pins;
         if server.settings.iter().any(|(name, _)| is_statement(name)) {
@@ -437,7 +443,8 @@ impl Relay {
             self.note_answered(id, client);
             return self.standing(id);
         }
-        let is_lifted = self.lift_limits(id);
+        // Why not then: these limits are what it is asked for.
+        let is_lifted = !is_first && self.lift_limits(id);
         let server = &mut self.servers[id];
         let asked = server.trace.as_mut().and_then(|trace| trace.asked.as_mut()).expect("just set");
         asked.is_lifted = is_lifted;

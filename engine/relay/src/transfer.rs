@@ -195,6 +195,7 @@ impl Server {
             made: Default::default(),
             explained: Explained::NOTHING,
             unexplained: Default::default(),
+            modes: Default::default(),
             kills: None,
             owed: Default::default(),
             pending_names: Default::default(),

@@ -324,6 +324,19 @@ impl Effects {
             && self.blinds.is_empty()
     }
 
+    /// Take out what settings are to be asked for that `come_first`, if there is anything else.
+    pub fn split_asked(&mut self, come_first: impl Fn(&str) -> bool) -> Option<Effects> {
+        let asked = std::mem::take(&mut self.settings.asked);
+        let (first, others): (Vec<_>, Vec<_>) = asked.into_iter().partition(|name| come_first(name));
+        self.settings.asked = others;
+        if first.is_empty() || self.is_empty() {
+            self.settings.asked.extend(first);
+            return None;
+        }
+        let settings = Touched { asked: first, ..Touched::default() };
+        Some(Effects { settings, ..Effects::default() })
+    }
+
     /// Give temporary tables that were named without a schema the one that is current where the text begins.
     pub fn qualify(&mut self, schema: Option<&str>) {
         let mut schema = schema.map(str::to_lowercase);

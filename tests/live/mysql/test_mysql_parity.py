@@ -86,6 +86,17 @@ a: select @@sort_buffer_size = @@global.sort_buffer_size
 b: select @@sort_buffer_size = @@global.sort_buffer_size
 a: set statement max_statement_time = 0.05 for select sleep(2)
 """,
+    "limits": """
+a: set max_statement_time = 20
+a: start transaction with consistent snapshot
+a: begin not atomic set @@sql_big_selects = 1, @@lock_wait_timeout = 9; set @x = 1; end
+a: commit
+a: select @@max_statement_time, @@lock_wait_timeout
+b: select @@max_statement_time, @@lock_wait_timeout = 9
+a: set @@max_statement_time = 30, @x = 2
+a: select @@max_statement_time, @x
+b: select @@max_statement_time, @x
+""",
     "execute immediate": """
 a: execute immediate 'set @imm = 5'
 a: select @imm

@@ -13,11 +13,13 @@ from dataclasses import dataclass
 import pytest
 
 from fix_mysql_front import Front
-from fix_mysql_packets import Err
+from fix_mysql_packets import Err, Ok
 from fix_mysql_wire import MysqlWire
 from fix_processes import eventually
 
 pytestmark = pytest.mark.one_backend
+
+NO_BACKSLASH_ESCAPES = 1 << 9
 
 SETUP = [
     "create table shop.locked (n int primary key)",
@@ -291,6 +293,62 @@ def test_three_clients_that_read_variables_share_one_server(
             assert client.value("select 1") == "1", turn
     if front.maitred:
         assert len(front.endpoint.threads("app")) == 1
+
+
+@pytest.mark.flavour("mariadb")
+@pytest.mark.parametrize("leaves", [False, True])
+def test_what_a_routine_leaves_in_the_status_is_nobody_elses(
+    make_front: Callable[..., Front], leaves: bool
+) -> None:
+    # Why it matters: by that flag drivers decide how they write a string.
+    front = make_front({"pool": {"size": 1}})
+    owner = front.wire()
+    owner.run("create procedure p_modes() set sql_mode = 'NO_BACKSLASH_ESCAPES'")
+    owner.run("call p_modes()")
+    if leaves:
+        owner.close()
+    told = front.wire().query("do 1")[0]
+    assert isinstance(told, Ok) and not told.status & NO_BACKSLASH_ESCAPES
+    own = front.wire()
+    own.run("set sql_mode = 'NO_BACKSLASH_ESCAPES'")
+    told = own.query("do 1")[0]
+    assert isinstance(told, Ok) and told.status & NO_BACKSLASH_ESCAPES
+    if not leaves:
+        assert owner.value("select @@sql_mode like '%BACKSLASH%'") == "0"
+
+
+UNTOLD = {
+    "a trigger": "insert into noted values (1), (1)",
+    "a schema": "call p_elsewhere()",
+    "a block": "begin not atomic use warehouse; set lock_wait_timeout = 99; select nosuch; end",
+}
+
+
+@pytest.mark.flavour("mariadb")
+@pytest.mark.parametrize("leaves", [False, True])
+@pytest.mark.parametrize("name", UNTOLD)
+def test_what_was_changed_before_a_failure_is_nobody_elses(
+    make_front: Callable[..., Front], name: str, leaves: bool
+) -> None:
+    front = make_front({"pool": {"size": 1}})
+    owner = front.wire()
+    owner.run(
+        "create table noted (n int primary key)",
+        "create trigger note before insert on noted for each row set lock_wait_timeout = 99",
+        "create procedure p_elsewhere() begin set time_zone = '+07:00';"
+        " execute immediate 'use warehouse'; select nosuch; end",
+    )
+    assert isinstance(owner.query(UNTOLD[name])[-1], Err)
+    look = "select database(), @@lock_wait_timeout = @@global.lock_wait_timeout, @@time_zone"
+    seen = owner.query(look)[0].rows
+    if leaves:
+        owner.close()
+    other = front.wire()
+    before = other.query(look)[0].rows
+    other.run("set @any = 1")
+    assert before == other.query(look)[0].rows == [("shop", "1", "+00:00")]
+    if not leaves:
+        assert owner.query(look)[0].rows == seen
 
 
 def test_who_waits_for_a_pinned_server_gets_it_when_it_is_given_back(

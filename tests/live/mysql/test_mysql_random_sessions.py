@@ -413,7 +413,7 @@ def told(statement: str, before: list[str]) -> list[str]:
 KNOWN = re.compile(
     r"row_count|found_rows|warnings|errors|_count\b|diagnostics|: explain|: xa |signal"
     r"|(character_set|collation)_database|prepare \w+ from (@|'selec)|\\|@reset_connection"
-    r"|enforce_storage|north\.run.*sql_mode|ucs2|\(id, n\)|@(prepare|execute) (warn|left)",
+    r"|enforce_storage|(north\.run|not atomic).*sql_mode|\(id, n\)|@(prepare|execute) (warn|left)",
     re.IGNORECASE,
 )
 

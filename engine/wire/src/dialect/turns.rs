@@ -187,6 +187,11 @@ impl Dialect {
         self.is_tracked(name) && !name.eq_ignore_ascii_case(mysql::settings::SCHEMA)
     }
 
+    /// The setting from which flags of a server's status follow, and which do from its `value`.
+    pub fn modes_under(self, value: Option<&str>) -> (&'static str, u16) {
+        (mysql::progress::MODES, value.map_or(0, mysql::progress::modes_under))
+    }
+
     /// Is what `changes` are written as a statement that sets something, among others?
     pub fn is_any_set(self, changes: &[SettingChange<'_>]) -> bool {
         self == Dialect::Mysql && changes.iter().any(|(name, _)| mysql::settings::is_plain(name))

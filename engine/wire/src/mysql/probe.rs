@@ -25,9 +25,11 @@ pub fn unlimited(name: &str) -> Option<&'static str> {
     LIMITS.iter().find(|(limit, _)| limit.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
 }
 
-/// Settings that are asked for one by one: every server knows them, or `max_join_size` would forbid the other way.
-const KNOWN: [(&str, &str); 4] = [
+/// Settings that are asked for one by one: limits would forbid the other way.
+const KNOWN: [(&str, &str); 6] = [
     ("max_join_size", "@@max_join_size"),
+    ("max_statement_time", "/*!50708 NULL*//*M! @@max_statement_time*/"),
+    ("max_execution_time", "/*!50708 @@max_execution_time*//*M! NULL*/"),
     ("collation_connection", "@@collation_connection"),
     ("collation_server", "@@collation_server"),
     ("last_insert_id", "LAST_INSERT_ID()"),
@@ -228,7 +230,7 @@ mod tests {
     fn a_question_is_one_statement_with_a_limit_of_its_own() {
         let question = Question {
             traces: Traces::LOCKS.with(Traces::ROUTINE).with(Traces::INSERT_ID),
-            values: vec!["@a`b".into(), "collation_connection".into(), "max_statement_time".into()],
+            values: vec!["@a`b".into(), "collation_connection".into(), "wait_timeout".into()],
             lock_names: vec!["held".into()],
             all_values: true,
             ..Question::default()
@@ -237,7 +239,7 @@ mod tests {
         assert!(text.contains("WHERE (0 OR IS_USED_LOCK('held')=CONNECTION_ID())"), "{text}");
         assert!(text.contains("HEX(CAST(@`a``b` AS BINARY))"), "{text}");
         assert!(text.contains("CAST(@@collation_connection AS BINARY)"), "{text}");
-        assert!(text.contains("AND */VARIABLE_NAME IN('max_statement_time')"), "{text}");
+        assert!(text.contains("AND */VARIABLE_NAME IN('wait_timeout')"), "{text}");
         assert!(text.ends_with(" LIMIT 18446744073709551615") && !text.contains(';'), "{text}");
         let unknown = Question { lock_names: vec!["".into()], ..question };
         assert!(text_of(&unknown).contains("IF(1,0,"), "a lock whose name is not known is not released");

@@ -329,6 +329,11 @@ impl Outcome<'_> {
         self.has(status::MORE_RESULTS)
     }
 
+    /// Flags that follow from the setting [`MODES`].
+    pub fn modes(&self) -> u16 {
+        self.status & (status::NO_BACKSLASH_ESCAPES | status::ANSI_QUOTES)
+    }
+
     /// Something changed in the session, which [`changes`] may or may not name.
     pub fn has_changed(&self) -> bool {
         self.has(status::SESSION_STATE_CHANGED)
@@ -342,6 +347,19 @@ impl Outcome<'_> {
     pub fn leaves_cursor(&self) -> bool {
         self.has(status::CURSOR_EXISTS) && !self.has(status::LAST_ROW_SENT)
     }
+}
+
+/// The setting from which some flags of a status follow.
+pub const MODES: &str = "sql_mode";
+
+/// What [`Outcome::modes`] should be where that setting has this `value`.
+pub fn modes_under(value: &str) -> u16 {
+    let flag = |mode: &[u8]| match mode {
+        b"NO_BACKSLASH_ESCAPES" => status::NO_BACKSLASH_ESCAPES,
+        b"ANSI_QUOTES" => status::ANSI_QUOTES,
+        _ => 0,
+    };
+    value.split(',').fold(0, |all, mode| all | flag(mode.as_bytes()))
 }
 
 /// Read a whole packet that ends a statement's results.
@@ -514,6 +532,19 @@ mod tests {
         assert_eq!(said, [COLUMNS, COLUMNS, DONE]);
         let fetched = read(0, Reply::Fetched, &[b"\0\0\x01", b"\xfe\0\0\x82\0"]);
         assert_eq!(fetched, [DATA, DONE]);
+    }
+
+    #[test]
+    fn modes_are_those_of_the_setting() {
+        for (value, modes) in [
+            ("", 0),
+            ("REAL_AS_FLOAT,ANSI_QUOTES,ANSI", status::ANSI_QUOTES),
+            ("NO_BACKSLASH_ESCAPES", status::NO_BACKSLASH_ESCAPES),
+        ] {
+            assert_eq!(modes_under(value), modes);
+            let told = Outcome { status: modes | status::IN_TRANSACTION, ..Outcome::default() };
+            assert_eq!(told.modes(), modes);
+        }
     }
 
     #[test]

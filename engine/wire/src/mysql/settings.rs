@@ -119,7 +119,7 @@ fn push_assignment(sql: &mut String, name: &str, value: Option<&str>) {
         Some(value) if is_number(value) && !TEXTS.iter().any(|text| text.eq_ignore_ascii_case(name)) => {
             sql.push_str(value);
         }
-        Some(value) => push_text(sql, value),
+        Some(value) => push_known_text(sql, value),
     }
 }
 
@@ -129,11 +129,21 @@ fn is_number(value: &str) -> bool {
     [whole, part].iter().all(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// A string, also where literals are read as characters of two or four bytes, which few variables take.
+fn push_known_text(sql: &mut String, text: &str) {
+    if is_plain_text(text) {
+        sql.push_str("_utf8mb4");
+    }
+    push_text(sql, text);
+}
+
+fn is_plain_text(text: &str) -> bool {
+    text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" _-+/:.,=%@()$&*;<>".contains(&byte))
+}
+
 /// A string, as a literal that is the same in every `sql_mode` and character set.
 pub(super) fn push_text(sql: &mut String, text: &str) {
-    let is_plain =
-        text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b" _-+/:.,=%@()$&*;<>".contains(&byte));
-    if is_plain {
+    if is_plain_text(text) {
         let _ = write!(sql, "'{text}'");
         return;
     }
@@ -191,8 +201,8 @@ mod tests {
         assert_eq!(requests[0].1, "shop");
         assert_eq!(
             requests[1].1,
-            "SET @`a`=_utf8mb4 X'61',@@session.character_set_connection='utf8mb4',@@session.sql_mode=DEFAULT,\
-             @`b``c`=NULL,@@session.collation_connection='utf8mb4_bin'"
+            "SET @`a`=_utf8mb4 X'61',@@session.character_set_connection=_utf8mb4'utf8mb4',\
+             @@session.sql_mode=DEFAULT,@`b``c`=NULL,@@session.collation_connection=_utf8mb4'utf8mb4_bin'"
         );
         assert_eq!(requests[2].1, "PREPARE p FROM 'select 1'");
         assert_eq!(requests[3].1, "DEALLOCATE PREPARE `p`");
@@ -206,13 +216,13 @@ mod tests {
             ("wait_timeout", "100", "100"),
             ("max_statement_time", "5.000000", "5.000000"),
             ("a", "-1", "-1"),
-            ("autocommit", "OFF", "'OFF'"),
-            ("time_zone", "+02:00", "'+02:00'"),
-            ("time_zone", "", "''"),
+            ("autocommit", "OFF", "_utf8mb4'OFF'"),
+            ("time_zone", "+02:00", "_utf8mb4'+02:00'"),
+            ("time_zone", "", "_utf8mb4''"),
             ("character_set_results", "", "NULL"),
-            ("default_master_connection", "1", "'1'"),
-            ("a", "1.2.3", "'1.2.3'"),
-            ("a", "-", "'-'"),
+            ("default_master_connection", "1", "_utf8mb4'1'"),
+            ("a", "1.2.3", "_utf8mb4'1.2.3'"),
+            ("a", "-", "_utf8mb4'-'"),
             ("a", "it's", "_utf8mb4 X'69742773'"),
             ("a", "\\", "_utf8mb4 X'5C'"),
             ("a", "ä", "_utf8mb4 X'C3A4'"),
