@@ -13,7 +13,7 @@ use crate::ids::{ServerId, Time};
 use crate::server;
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
-use crate::things::Unexplained;
+use crate::things::{schema_under, Unexplained, SCHEMA};
 use crate::Relay;
 
 /// What stands in `reset_query` for a new session in the same connection.
@@ -119,7 +119,12 @@ impl Relay {
         let now = self.now;
         let server = &mut self.servers[id];
         let parameters = &self.pools[server.pool.0 as usize].route.parameters;
-        let requests = server.dialect.write_renewal(&mut server.output, parameters).unwrap_or_default();
+        let mut requests = server.dialect.write_renewal(&mut server.output, parameters).unwrap_or_default();
+        let fresh = server.shared.welcome();
+        // Why though it is still there: MySQL 9.7 forgets its character set.
+        if let Some(schema) = schema_under(&server.settings, fresh.as_deref()) {
+            requests += server.dialect.write_settings(&mut server.output, &[(SCHEMA, Some(schema))]);
+        }
         for _ in 0..requests {
             server.owe(Answer::Ready(Unit::Query), false, now);
         }

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use maitred_wire::dialect::{Asks, Diagnosed, Known, Outcome};
+use maitred_wire::dialect::{Asks, Diagnosed, Known, Outcome, Show};
 use maitred_wire::effects::Effects;
 use maitred_wire::{ClientMessage, Code, Complaint, Dialect};
 
@@ -250,21 +250,43 @@ impl Relay {
     }
 
     /// As `answer_in_text`, for a prepared statement: the one to be run in its place.
+    ///
+    /// # Errors
+    /// It asks for what was lost.
     pub(crate) fn answer_in_statement(
         &mut self,
         id: ClientId,
         to: ServerId,
         statement: &Arc<Statement>,
-    ) -> Option<Arc<Statement>> {
+    ) -> Result<Option<Arc<Statement>>, Complaint> {
         let dialect = self.clients[id].dialect;
         let asks = *statement.asks.get_or_init(|| dialect.asks(&statement.definition));
         self.note_kept(id, to, &statement.definition);
-        let known = self.prepare_answers(id, to, asks.as_ref())?;
-        let text = dialect.substituted(&statement.definition, &known)?;
+        let Some(known) = self.prepare_answers(id, to, asks.as_ref()) else { return Ok(None) };
+        let text = match asks.and_then(|asks| asks.shows) {
+            Some(show) => self.show_in_query(id, to, show)?,
+            None => dialect.substituted(&statement.definition, &known),
+        };
+        let Some(text) = text else { return Ok(None) };
         let under = statement.under.clone();
         let meaning = under.as_ref().map_or(0, |under| under.meaning(dialect.naming_settings()));
         let key = self.hasher.key_in(&text, meaning, 0);
-        Some(self.statement_table.intern_in(key, &text, under, || (statement.effects.clone(), None)))
+        let effects = statement.effects.clone();
+        Ok(Some(self.statement_table.intern_in(key, &text, under, || (effects, None))))
+    }
+
+    fn show_in_query(
+        &mut self,
+        id: ClientId,
+        to: ServerId,
+        show: Show,
+    ) -> Result<Option<Vec<u8>>, Complaint> {
+        let (dialect, lease) = (self.clients[id].dialect, self.lease_of(to));
+        let Some(left) = self.left(id).filter(|left| !left.is_untold_at(lease)) else { return Ok(None) };
+        if left.has_untold_messages() {
+            return Err(messages_lost());
+        }
+        Ok(dialect.messages_as_query(show, left.messages.as_deref().unwrap_or_default()))
     }
 
     /// Does what the client says next leave the messages of the statement before?

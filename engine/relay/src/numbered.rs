@@ -120,7 +120,10 @@ impl Relay {
             }
         }
         self.prepare_insert_id(id, to, statement.effects.as_deref());
-        let statement = self.answer_in_statement(id, to, &statement).unwrap_or(statement);
+        let statement = match self.answer_in_statement(id, to, &statement) {
+            Ok(instead) => instead.unwrap_or(statement),
+            Err(complaint) => return Ok(self.fail_command(id, &complaint, message, here)),
+        };
         let Some(of_server) = self.number_there(id, to, &statement) else { return Ok(Step::Wait) };
         let counters = &mut self.pools[self.clients[id].pool.0 as usize].counters;
         counters.binds += 1;

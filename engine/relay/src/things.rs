@@ -21,7 +21,7 @@ const OPENING_PATIENCE_MS: u64 = 200;
 const LOOK_AGAIN_MS: u64 = 50;
 
 /// The setting that says it.
-const SCHEMA: &str = "schema";
+pub(crate) const SCHEMA: &str = "schema";
 
 /// What a server said that something has changed of, at the end of rows, which cannot say what; or may have had to
 /// say with an error. Measured: MariaDB 10.11 tells it with the next SET or the next transaction, MySQL 9.7 with

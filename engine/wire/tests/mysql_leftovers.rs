@@ -3,7 +3,7 @@
 //! Only texts; what servers make of them the parity tests tell.
 
 use maitred_wire::dialect::Tracking;
-use maitred_wire::mysql::leftovers::{asks, substituted, Asks, Known, Show};
+use maitred_wire::mysql::leftovers::{as_query, asks, substituted, Asks, Known, Message, Show};
 
 fn of(text: &str) -> Asks {
     asks(text.as_bytes()).unwrap_or_default()
@@ -128,4 +128,21 @@ fn answers_stand_where_was_asked_and_columns_keep_their_names() {
         assert_eq!(written(text), None, "{text}");
     }
     assert_eq!(substituted(b"select row_count()", &Known::default()), None);
+}
+
+#[test]
+fn a_prepared_show_is_a_query_for_what_was_told() {
+    let message = |parts: [&str; 3]| -> Message {
+        parts.iter().flat_map(|part| [&[part.len() as u8], part.as_bytes()].concat()).collect()
+    };
+    let messages = [message(["Warning", "1264", "out of range"]), message(["Error", "1146", "it's away"])];
+    let of = |show| String::from_utf8(as_query(show, &messages).expect("they are read")).expect("text");
+    let rows = |only_errors, skip, most| of(Show::Rows { only_errors, skip, most });
+    let error = "SELECT 'Error' AS `Level`,CAST(1146 AS UNSIGNED) AS `Code`,_utf8mb4 X'697427732061776179' AS `Message`";
+    assert_eq!(rows(true, 0, 9), error);
+    assert_eq!(rows(false, 1, 9), error);
+    assert!(rows(false, 0, 9).ends_with(&format!(" UNION ALL {error}")));
+    assert!(rows(false, 2, 9).ends_with(" WHERE 0") && rows(false, 0, 0).ends_with(" WHERE 0"));
+    let count = of(Show::Count { only_errors: true });
+    assert_eq!(count, "SELECT NULLIF(1|0,NULL) AS `@@session.error_count`");
 }

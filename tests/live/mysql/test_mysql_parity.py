@@ -86,6 +86,27 @@ a: select @@sort_buffer_size = @@global.sort_buffer_size
 b: select @@sort_buffer_size = @@global.sort_buffer_size
 a: set statement max_statement_time = 0.05 for select sleep(2)
 """,
+    "prepared warnings": """
+a: create table t (n tinyint)
+a: set sql_mode = ''
+a: @prepare warnings: show warnings
+a: @prepare errors: show errors limit 1
+a: @prepare count: show count(*) warnings
+a: insert into t values (1000), (-1000)
+a: @execute warnings:
+b: @prepare warnings: show warnings
+b: @execute warnings:
+a: insert into t values (1000), (-1000)
+a: @execute count:
+a: insert into t values (1000), (7)
+a: @execute errors:
+a: @execute warnings:
+a: select * from nosuch
+a: @execute errors:
+a: @execute warnings:
+a: insert into t values (1)
+a: @execute warnings:
+""",
     "limits": """
 a: set max_statement_time = 20
 a: start transaction with consistent snapshot

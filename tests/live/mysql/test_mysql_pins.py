@@ -317,6 +317,21 @@ def test_what_a_routine_leaves_in_the_status_is_nobody_elses(
         assert owner.value("select @@sql_mode like '%BACKSLASH%'") == "0"
 
 
+def test_a_new_session_has_the_character_set_of_its_schema(
+    make_front: Callable[..., Front],
+) -> None:
+    front = make_front({"pool": {"size": 1}})
+    admin = front.wire()
+    admin.run("alter database shop character set latin1")
+    try:
+        owner = front.wire()
+        owner.run("use warehouse", "use shop", "select get_lock('held', 0)")
+        owner.close()
+        assert front.wire().value("select @@collation_database like 'latin1%'") == "1"
+    finally:
+        admin.run("alter database shop character set utf8mb4")
+
+
 UNTOLD = {
     "a trigger": "insert into noted values (1), (1)",
     "a schema": "call p_elsewhere()",

@@ -278,6 +278,11 @@ impl Dialect {
         mysql::leftovers::say(out, voice, show, messages);
     }
 
+    /// A query in the place of a prepared `SHOW` of what went wrong; None: the server is to answer it.
+    pub fn messages_as_query(self, show: Show, messages: &[Message]) -> Option<Vec<u8>> {
+        mysql::leftovers::as_query(show, messages)
+    }
+
     /// Have a server believe that the last row got this number: one request with one `Ready`.
     pub fn write_insert_id(self, out: &mut Vec<u8>, number: u64) {
         mysql::reply::query(out, format!("SET last_insert_id={number}").as_bytes());

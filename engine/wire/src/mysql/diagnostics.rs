@@ -106,7 +106,12 @@ fn push_item(sql: &mut String, item: &[u8], message: &Message, known: &Diagnosed
         push_text(sql, std::str::from_utf8(said).ok()?);
     } else if is(item, b"returned_sqlstate") {
         // Spec: what is no error is of the class 01, where no standard says otherwise.
-        let state: &[u8] = if level == b"Error" { &known.sqlstate } else { b"01000" };
+        let state: &[u8] = match (level, &known.sqlstate) {
+            // An error that a routine has caught.
+            (b"Error", [0, ..]) => b"HY000",
+            (b"Error", sqlstate) => sqlstate,
+            _ => b"01000",
+        };
         push_text(sql, std::str::from_utf8(state).ok()?);
     } else {
         return None;

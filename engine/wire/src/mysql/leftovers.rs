@@ -5,10 +5,12 @@
 //!
 //! Source: MySQL manual, "Information Functions", "SHOW WARNINGS Statement", "GET DIAGNOSTICS Statement".
 
+use std::fmt::Write as _;
 use std::ops::Range;
 
 use super::frame;
 use super::reply::{self, told, Voice};
+use super::settings::push_text;
 use super::tracking::{self, Tracking};
 use super::words::{bare, is, is_any, name, Token, Words};
 
@@ -60,28 +62,65 @@ pub fn is_error(message: &Message) -> bool {
     frame::string(message).is_ok_and(|(level, _)| level == b"Error")
 }
 
+impl Show {
+    /// Those of the messages that it shows, or counts.
+    fn of(self, messages: &[Message]) -> impl Iterator<Item = &Message> {
+        let (errors_alone, skip, most) = match self {
+            Show::Count { only_errors } => (only_errors, 0, u64::MAX),
+            Show::Rows { only_errors, skip, most } => (only_errors, skip, most),
+        };
+        let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
+        let all = messages.iter().filter(move |message| !errors_alone || is_error(message));
+        all.skip(place(skip)).take(place(most))
+    }
+
+    /// The name of the one column of a count.
+    fn counted(self) -> Option<&'static str> {
+        match self {
+            Show::Count { only_errors: true } => Some("@@session.error_count"),
+            Show::Count { only_errors: false } => Some("@@session.warning_count"),
+            Show::Rows { .. } => None,
+        }
+    }
+}
+
 /// Answer a `SHOW` of what went wrong.
 pub fn say(out: &mut Vec<u8>, voice: &mut Voice, show: Show, messages: &[Message]) {
-    let is_shown = |message: &&Message, only_errors: bool| !only_errors || is_error(message);
-    match show {
-        Show::Count { only_errors } => {
-            let kind = if only_errors { "error" } else { "warning" };
-            let name = format!("@@session.{kind}_count");
-            reply::described_columns(out, voice, [(name.as_str(), told::COUNT)].into_iter());
-            let count = messages.iter().filter(|message| is_shown(message, only_errors)).count();
-            reply::row(out, voice, &[Some(&count.to_string())]);
-        }
-        Show::Rows { only_errors, skip, most } => {
-            let columns = [("Level", told::LEVEL), ("Code", told::CODE), ("Message", told::MESSAGE)];
-            reply::described_columns(out, voice, columns.into_iter());
-            let place = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
-            let rows = messages.iter().filter(|message| is_shown(message, only_errors));
-            for message in rows.skip(place(skip)).take(place(most)) {
-                voice.sequence = frame::packet(out, voice.sequence, |out| out.extend_from_slice(message));
-            }
+    if let Some(name) = show.counted() {
+        reply::described_columns(out, voice, [(name, told::COUNT)].into_iter());
+        reply::row(out, voice, &[Some(&show.of(messages).count().to_string())]);
+    } else {
+        let columns = [("Level", told::LEVEL), ("Code", told::CODE), ("Message", told::MESSAGE)];
+        reply::described_columns(out, voice, columns.into_iter());
+        for message in show.of(messages) {
+            voice.sequence = frame::packet(out, voice.sequence, |out| out.extend_from_slice(message));
         }
     }
     reply::rows_end(out, voice);
+}
+
+/// A query whose rows are those of that `SHOW`, for who has prepared it and waits for them in the binary protocol.
+pub fn as_query(show: Show, messages: &[Message]) -> Option<Vec<u8>> {
+    let mut sql = String::new();
+    if let Some(name) = show.counted() {
+        let _ = write!(sql, "SELECT NULLIF({}|0,NULL) AS `{name}`", show.of(messages).count());
+        return Some(sql.into_bytes());
+    }
+    for message in show.of(messages) {
+        let (level, rest) = frame::string(message).ok()?;
+        let (code, rest) = frame::string(rest).ok()?;
+        let (text, _) = frame::string(rest).ok()?;
+        let code: u32 = std::str::from_utf8(code).ok()?.parse().ok()?;
+        sql.push_str(if sql.is_empty() { "SELECT " } else { " UNION ALL SELECT " });
+        push_text(&mut sql, std::str::from_utf8(level).ok()?);
+        let _ = write!(sql, " AS `Level`,CAST({code} AS UNSIGNED) AS `Code`,");
+        push_text(&mut sql, std::str::from_utf8(text).ok()?);
+        sql.push_str(" AS `Message`");
+    }
+    if sql.is_empty() {
+        sql.push_str("SELECT '' AS `Level`,CAST(0 AS UNSIGNED) AS `Code`,'' AS `Message` FROM DUAL WHERE 0");
+    }
+    Some(sql.into_bytes())
 }
 
 /// What is known of the statement before. None: the server is to say it.
