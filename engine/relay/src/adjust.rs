@@ -6,7 +6,6 @@
 use maitred_wire::dialect::SettingChange;
 use maitred_wire::Dialect;
 
-use crate::answers::{Answer, Unit};
 use crate::ids::Time;
 use crate::server::Server;
 use crate::session_state::Settings;
@@ -19,9 +18,8 @@ impl Server {
         }
         self.made.note_changes(self.dialect, changes);
         let requests = self.dialect.write_settings(&mut self.output, changes);
-        self.adjusting += requests;
         for _ in 0..requests {
-            self.owe(Answer::Ready(Unit::Query), false, now);
+            self.owe_adjustment(now);
         }
         self.statements.unnamed = None;
     }

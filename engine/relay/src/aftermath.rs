@@ -39,7 +39,7 @@ impl Relay {
         if server.owed.is_empty() {
             return (false, Aftermath::Lost(Fault("an error that answers nothing")));
         }
-        if server.adjusting > 0 {
+        if server.is_adjusting() {
             return (false, self.adjusting_failed(id, client, error));
         }
         let at_fault = server.owed.front().map(|owed| owed.answer);
@@ -96,13 +96,14 @@ impl Relay {
         (shown, Aftermath::None)
     }
 
-    /// A setting changed: it is the client's from now on, and the server's.
+    /// A setting changed: it is the client's from now on, and the server's. `is_adjusting`: we had it so.
     pub(crate) fn note_setting(
         &mut self,
         id: ServerId,
         client: Option<ClientId>,
         name: &[u8],
         value: &[u8],
+        is_adjusting: bool,
     ) -> bool {
         let server = self.servers.get_mut(id).expect("the caller holds it");
         let (Ok(name), Ok(value)) = (std::str::from_utf8(name), std::str::from_utf8(value)) else {
@@ -110,11 +111,10 @@ impl Relay {
         };
         if server.dialect.is_identity(name) {
             // What the database says of itself: for the client to know, for nobody to set.
-            return client.is_some() && server.adjusting == 0;
+            return client.is_some() && !is_adjusting;
         }
         let fresh = server.shared.welcome();
         let is_default = fresh.is_some_and(|fresh| fresh.settings.value(name) == Some(value));
-        let is_adjusting = server.adjusting > 0;
         let mut settings = (*server.settings).clone();
         let mut changed = if is_default { settings.remove(name) } else { settings.set(name, value) };
         let limits = &self.pools[server.pool.0 as usize].route.settings;
@@ -172,8 +172,7 @@ impl Relay {
             // Why: in a pipeline the next unit begins when the one before it has ended.
             server.asked_at = now;
         }
-        if server.adjusting > 0 {
-            server.adjusting -= 1;
+        if server.settled.is_some_and(|owed| owed.adjusts) {
             return;
         }
         if server.is_questioned() {

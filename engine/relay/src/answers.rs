@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use maitred_wire::dialect::Explained;
 use maitred_wire::{CopyDirection, Fault, Progress, Reply, Target, Transaction};
 
 use crate::ids::Time;
@@ -56,6 +57,10 @@ pub struct Owed {
     pub answer: Answer,
     /// The client is waiting for it. False: it answers something that we asked.
     pub shown: bool,
+    /// It answers what brings the server to the state of its client.
+    pub adjusts: bool,
+    /// Which statements of it show why the server would say that its session's state changed.
+    pub explained: Explained,
 }
 
 /// What an error made void.
@@ -76,7 +81,26 @@ impl Server {
             self.asked_at = now;
             self.unit_at = now;
         }
-        self.owed.push_back(Owed { answer, shown });
+        let explained = self.explaining;
+        self.owed.push_back(Owed { answer, shown, adjusts: false, explained });
+    }
+
+    /// Owe what nobody but us has asked for.
+    pub(crate) fn owe_hidden(&mut self, now: Time) {
+        self.owe(Answer::Ready(Unit::Query), false, now);
+    }
+
+    /// Owe what brings it to the state of its client, hidden.
+    pub(crate) fn owe_adjustment(&mut self, now: Time) {
+        self.owe(Answer::Ready(Unit::Query), false, now);
+        if let Some(owed) = self.owed.back_mut() {
+            owed.adjusts = true;
+        }
+    }
+
+    /// Does what comes next from it answer such a thing?
+    pub(crate) fn is_adjusting(&self) -> bool {
+        self.owed.front().is_some_and(|owed| owed.adjusts)
     }
 
     /// Nothing is owed and nothing half done: the next client may have it, once clean.
@@ -178,7 +202,9 @@ impl Server {
     }
 
     pub(crate) fn pop_answer(&mut self) -> bool {
-        self.owed.pop_front();
+        if let Some(owed) = self.owed.pop_front() {
+            self.settled = Some(owed);
+        }
         // A COPY ending that no COPY consumed was a stray, which the server has ignored.
         while matches!(self.owed.front(), Some(Owed { answer: Answer::CopyEnded, .. })) {
             self.owed.pop_front();
@@ -238,7 +264,8 @@ impl Server {
         if self.copy == Some(CopyDirection::In) {
             self.copy = None;
         } else {
-            self.owed.push_back(Owed { answer: Answer::CopyEnded, shown: false });
+            let (answer, explained) = (Answer::CopyEnded, Explained::NOTHING);
+            self.owed.push_back(Owed { answer, shown: false, adjusts: false, explained });
         }
     }
 
@@ -251,7 +278,7 @@ impl Server {
     pub(crate) fn settle_failure(&mut self) -> Skipped {
         self.copy = None;
         let mut skipped = Skipped::default();
-        if let Some(Owed { answer: Answer::Ready(_), shown }) = self.owed.front() {
+        if let Some(Owed { answer: Answer::Ready(_), shown, .. }) = self.owed.front() {
             // The error belongs to a query, a call, or to the commit in a Sync: its Ready follows.
             skipped.shown = *shown;
             return skipped;

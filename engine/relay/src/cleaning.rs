@@ -10,7 +10,7 @@ use maitred_wire::Transaction;
 use crate::action::ServerEnd;
 use crate::answers::{Answer, Unit};
 use crate::ids::{ServerId, Time};
-use crate::server;
+use crate::server::{self, Server};
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
 use crate::things::{schema_under, Unexplained, SCHEMA};
@@ -90,7 +90,7 @@ impl Relay {
         };
         let server = self.servers.get_mut(id).expect("held above");
         // Why: what these change is none of the next client's doing.
-        server.explained = Explained::ALL;
+        server.explaining = Explained::ALL;
         if let Some(sql) = step {
             dialect.write_query(&mut server.output, &sql);
             server.statements.unnamed = None;
@@ -110,14 +110,16 @@ impl Relay {
     /// Have a server begin a new session in the same connection.
     fn renew_session(&mut self, id: ServerId) {
         self.servers[id].must_reset = false;
-        self.write_renewal(id);
+        self.write_renewal(id, Server::owe_hidden);
         self.flush_server(id);
     }
 
-    /// Write what makes a new session in the same connection; returns how many requests that is.
-    fn write_renewal(&mut self, id: ServerId) -> u8 {
+    /// Write what makes a new session in the same connection; each request is owed by `owe`.
+    fn write_renewal(&mut self, id: ServerId, owe: fn(&mut Server, Time)) {
         let now = self.now;
         let server = &mut self.servers[id];
+        // Why: it says that its settings changed, which nobody asked for but us.
+        server.explaining = Explained::ALL;
         let parameters = &self.pools[server.pool.0 as usize].route.parameters;
         let mut requests = server.dialect.write_renewal(&mut server.output, parameters).unwrap_or_default();
         let fresh = server.shared.welcome();
@@ -126,12 +128,10 @@ impl Relay {
             requests += server.dialect.write_settings(&mut server.output, &[(SCHEMA, Some(schema))]);
         }
         for _ in 0..requests {
-            server.owe(Answer::Ready(Unit::Query), false, now);
+            owe(server, now);
         }
         server.forget_numbers();
         server.unexplained = Unexplained::Nothing;
-        // Why: it says that its settings changed, which nobody asked for but us.
-        server.explained = Explained::ALL;
         let mut settings = Settings::default();
         for name in server.dialect.lasting_settings() {
             if let Some(value) = server.settings.value(name) {
@@ -139,15 +139,13 @@ impl Relay {
             }
         }
         self.servers[id].settings = self.settings.intern(settings);
-        requests
     }
 
     /// Have a server begin a new session, hidden, with the settings that it has now.
     pub(crate) fn begin_anew(&mut self, id: ServerId) {
         let wanted = Arc::clone(&self.servers[id].settings);
-        let requests = self.write_renewal(id);
+        self.write_renewal(id, Server::owe_adjustment);
         let there = Arc::clone(&self.servers[id].settings);
-        self.servers[id].adjusting += requests;
         self.write_change(id, &there, &wanted);
         self.servers[id].settings = wanted;
     }

@@ -91,7 +91,7 @@ impl Relay {
                 self.forward_numbered(id, to, message, here)
             }
             Intent::Command(reply) => {
-                self.servers[to].explained = Explained::ALL;
+                self.servers[to].explaining = Explained::ALL;
                 self.servers[to].owe(Answer::Ready(Unit::Reply(reply)), true, now);
                 Ok(self.pass_command(id, to, message, here))
             }
@@ -399,7 +399,7 @@ impl Relay {
             server.farewell_state = Some(error.sqlstate);
             return (false, Aftermath::Ended(crate::action::ServerEnd::ClosedByPeer));
         };
-        if server.adjusting > 0 && owed.answer == Answer::Ready(Unit::Query) && !owed.shown {
+        if owed.adjusts {
             return (false, self.adjusting_failed(id, client, error));
         }
         if !owed.shown && server.is_questioned() {
@@ -475,14 +475,17 @@ impl Relay {
     ) -> Result<bool, Fault> {
         let dialect = self.servers[id].dialect;
         let Some(outcome) = dialect.outcome_of(here)? else { return Ok(shown) };
-        if !outcome.changed.is_empty() && self.servers[id].adjusting == 0 {
+        let server = &mut self.servers[id];
+        if let Some(owed) = server.owed.front_mut().filter(|_| outcome.goes_on()) {
+            server.settled = Some(*owed);
+            owed.explained.next();
+        }
+        if !outcome.changed.is_empty() && server.settled.is_some_and(|owed| !owed.adjusts) {
             self.note_changes(id, client, outcome.changed)?;
         }
         let server = &mut self.servers[id];
         server.modes.note(outcome.modes());
-        if outcome.goes_on() {
-            server.explained.next();
-        } else if shown {
+        if !outcome.goes_on() && shown {
             if let Some(key) = server.running.take().filter(|_| !outcome.leaves_cursor()) {
                 server.let_go(key);
             }

@@ -347,7 +347,6 @@ impl Relay {
         let server = &mut self.servers[to];
         server.dialect.write_insert_id(&mut server.output, number);
         server.made.note_set();
-        server.adjusting += 1;
-        server.owe(crate::answers::Answer::Ready(crate::answers::Unit::Query), false, now);
+        server.owe_adjustment(now);
     }
 }

@@ -123,8 +123,7 @@ impl Relay {
             return self.begin_anew(id);
         }
         server.dialect.write_query(&mut server.output, server.dialect.sequences_reset_text());
-        server.adjusting += 1;
-        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe_adjustment(now);
         server.statements.unnamed = None;
     }
 

@@ -73,6 +73,8 @@ pub struct Server {
 
     /// Answers to come, oldest first. Enter: whoever forwards or injects a request. Leave: `settle_answer`.
     pub owed: VecDeque<Owed>,
+    /// What it has answered last.
+    pub settled: Option<Owed>,
     /// Names of statements whose `Prepared { named }` or `SayPrepared` is in `owed`, in the same order.
     pub pending_names: VecDeque<Box<[u8]>>,
     /// What each `SayClosed` in `owed` closes, in the same order.
@@ -128,8 +130,6 @@ pub struct Server {
     pub must_probe: bool,
     /// Session mode: run the reset query before the next client.
     pub must_reset: bool,
-    /// Requests under way that bring it to the state of its client, hidden.
-    pub adjusting: u8,
     /// What its sequences last gave was given to its client, or to nobody.
     pub has_own_sequences: bool,
     /// Statements of its client that ended in this lease.
@@ -173,8 +173,8 @@ pub struct Server {
     pub running: Option<StatementKey>,
     /// How many of each kind texts have made in this session, so that more must have been made unseen.
     pub made: Made,
-    /// What of the text under way shows by itself why the server would say that its session's state changed.
-    pub explained: Explained,
+    /// What of that which is asked of it next shows by itself why it would say that its session's state changed.
+    pub explaining: Explained,
     /// What it said that something has changed of, without saying what.
     pub unexplained: Unexplained,
     /// What its status says of a setting.
@@ -365,9 +365,10 @@ impl Relay {
         let settled = match message.progress {
             Progress::Setting => {
                 let Ok((name, value)) = dialect.setting_of(here) else { return (false, Aftermath::None) };
-                return (self.note_setting(id, client, name, value), Aftermath::None);
+                let is_adjusting = server.is_adjusting();
+                return (self.note_setting(id, client, name, value, is_adjusting), Aftermath::None);
             }
-            Progress::Aside => return (client.is_some() && server.adjusting == 0, Aftermath::None),
+            Progress::Aside => return (client.is_some() && !server.is_adjusting(), Aftermath::None),
             Progress::Notification => {
                 self.note_notification(id, here);
                 return (false, Aftermath::None);

@@ -235,6 +235,11 @@ impl Server {
             || self.suspected().any(is_hidden)
     }
 
+    /// Does what it has answered show by itself why its session's state would have changed?
+    fn is_explained(&self) -> bool {
+        self.settled.is_some_and(|owed| owed.explained.is_so())
+    }
+
     /// Have it tell, hidden, whatever it has to tell of its session.
     pub(crate) fn ask_for_untold(&mut self, now: Time) {
         self.dialect.write_tracking(&mut self.output);
@@ -262,7 +267,7 @@ impl Relay {
     pub(crate) fn begin_statement(&mut self, id: ServerId, text: &[u8], effects: Option<&Effects>) {
         let server = &mut self.servers[id];
         server.settle_things();
-        server.explained = server.dialect.explained(text, effects);
+        server.explaining = server.dialect.explained(text, effects);
         if let Some(trace) = &mut server.trace {
             trace.next_statement();
         }
@@ -281,18 +286,18 @@ impl Relay {
         let now = self.now;
         let dialect = self.servers[id].dialect;
         // Why: what ends of rows could not tell before is told with this, whatever this statement is.
-        let was_untold = std::mem::take(&mut self.servers[id].unexplained) != Unexplained::Nothing;
+        let server = &mut self.servers[id];
+        let was_untold = std::mem::take(&mut server.unexplained) != Unexplained::Nothing;
+        let is_explained = !was_untold && server.is_explained();
         for change in dialect.changes_of(changed) {
             match change? {
                 Change::Setting(name, value) => {
-                    self.note_setting(id, client, dialect.usual_name(name), value);
+                    self.note_setting(id, client, dialect.usual_name(name), value, false);
                 }
                 Change::Schema(name) => {
-                    self.note_setting(id, client, SCHEMA.as_bytes(), name);
+                    self.note_setting(id, client, SCHEMA.as_bytes(), name, false);
                 }
-                Change::Unnamed
-                    if (was_untold || !self.servers[id].explained.is_so()) && self.is_shared(id) =>
-                {
+                Change::Unnamed if !is_explained && self.is_shared(id) => {
                     let unseen = dialect.effects_unseen();
                     self.servers[id].trace_mut(now).pending.add(&unseen);
                 }
@@ -322,7 +327,7 @@ impl Relay {
 
     /// A statement has failed: what it had changed until then, its server has not told.
     pub(crate) fn note_untold_by_failure(&mut self, id: ServerId) {
-        if self.is_shared(id) && !self.servers[id].explained.is_so() {
+        if self.is_shared(id) && !self.servers[id].is_explained() {
             let server = &mut self.servers[id];
             server.unexplained = server.unexplained.max(Unexplained::Failure);
         }
@@ -340,7 +345,7 @@ impl Relay {
             let what = if is_inside { Unexplained::Transaction } else { Unexplained::Session };
             server.unexplained = server.unexplained.max(what);
         } else if !outcome.goes_on() && server.trace.as_ref().is_some_and(|trace| trace.may_have_routine()) {
-            server.explained = Explained::NOTHING;
+            server.explaining = Explained::NOTHING;
             server.dialect.write_sync(&mut server.output);
             server.owe(Answer::Ready(Unit::Sync), false, now);
             self.flush_server(id);
@@ -386,19 +391,19 @@ impl Relay {
         match std::mem::take(&mut server.unexplained) {
             Unexplained::Nothing => return false,
             Unexplained::Transaction if server.transaction == Transaction::None => {
-                server.explained = Explained::NOTHING;
+                server.explaining = Explained::NOTHING;
                 for _ in 0..server.dialect.write_empty_transaction(&mut server.output) {
                     server.owe(Answer::Ready(Unit::Query), false, now);
                 }
             }
             Unexplained::Failure => {
-                server.explained = Explained::NOTHING;
+                server.explaining = Explained::NOTHING;
                 server.ask_for_untold(now);
             }
             _ => {
                 let unseen = server.dialect.effects_unseen();
                 server.trace_mut(now).pending.add(&unseen);
-                server.explained = Explained::ALL;
+                server.explaining = Explained::ALL;
                 server.ask_for_untold(now);
             }
         }

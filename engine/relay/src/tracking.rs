@@ -45,7 +45,7 @@ impl Relay {
         let names = std::mem::take(&mut trace.pending.blinds);
         let choice = Choice { names, row: None, may_have_failed: trace.has_statement_failed };
         trace.asked = Some(Asked { choice: Some(choice), ..Asked::default() });
-        server.explained = Explained::ALL;
+        server.explaining = Explained::ALL;
         dialect.write_choice_question(&mut server.output);
         dialect.write_tracking(&mut server.output);
         server.made.note_set();

@@ -105,7 +105,7 @@ impl Relay {
         let server = &mut self.servers[id];
         if tag == Tag::DiscardSequences {
             // Hidden, it was we who wanted it.
-            if client.is_some() && server.adjusting == 0 {
+            if client.is_some() && !server.is_adjusting() {
                 server.note_discarded_sequences();
             }
             return;
@@ -193,11 +193,12 @@ impl Server {
             held: Vec::new(),
             running: None,
             made: Default::default(),
-            explained: Explained::NOTHING,
+            explaining: Explained::NOTHING,
             unexplained: Default::default(),
             modes: Default::default(),
             kills: None,
             owed: Default::default(),
+            settled: None,
             pending_names: Default::default(),
             pending_closes: Default::default(),
             unsynced: 0,
@@ -231,7 +232,6 @@ impl Server {
             cancel_waiters: Vec::new(),
             must_probe: false,
             must_reset: false,
-            adjusting: 0,
             has_own_sequences: false,
             finished: 0,
             is_discarded: false,
