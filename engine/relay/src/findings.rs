@@ -127,6 +127,19 @@ impl Relay {
                 settings.remove(name);
             }
         };
+        let count_of = |wanted: fn(&Finding) -> Option<u64>| asked.findings.iter().find_map(wanted);
+        let prepared = count_of(|finding| match finding {
+            Finding::Made(Traces::PREPARED, count) => Some(*count),
+            _ => None,
+        });
+        let forgotten = count_of(|finding| match finding {
+            Finding::Forgotten(count) => Some(*count),
+            _ => None,
+        });
+        if let (Some(prepared), Some(forgotten)) = (prepared, forgotten) {
+            // Why a new session all the same: it may have forgotten others than its own.
+            server.must_reset |= server.made.are_all_forgotten(prepared, forgotten);
+        }
         for finding in asked.findings {
             match finding {
                 Finding::Trace(kind) => left.add(kind),
@@ -152,6 +165,7 @@ impl Relay {
                 Finding::Setting(name, value) if name == "last_insert_id" && dialect.takes_turns() => {
                     insert_id = value.and_then(|value| value.parse().ok());
                 }
+                Finding::Forgotten(_) => {}
                 Finding::Sets(told) => trace.pending.settings.untold |= server.made.has_other_sets(told),
                 Finding::Differs(name, _) if !dialect.is_variable(&name) || is_lifted(&settings, &name) => {}
                 Finding::Differs(name, value) => {

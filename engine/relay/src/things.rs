@@ -72,12 +72,14 @@ fn gives_back(effects: &Effects) -> bool {
     effects.ends.has(Traces::LOCKS) || effects.things.iter().any(is_gone)
 }
 
-/// How many temporary tables and statements were made in a session by texts that showed it, and how many statements were
-/// run there that set something, as far as the server has told, and of our own since.
+/// How many temporary tables and statements were made in a session by texts that showed it, how many of the statements
+/// were forgotten so, and how many statements were run there that set something, as far as the server has told, and of
+/// our own since.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Made {
     tables: u64,
     statements: u64,
+    forgotten: u64,
     sets: u64,
 }
 
@@ -94,8 +96,23 @@ impl Made {
     pub(crate) fn note_changes(&mut self, dialect: Dialect, changes: &[SettingChange<'_>]) {
         let is_made =
             |(name, value): &&SettingChange<'_>| value.is_some() && dialect.is_statement_among_settings(name);
-        self.statements += changes.iter().filter(is_made).count() as u64;
+        let is_statement = |(name, _): &&SettingChange<'_>| dialect.is_statement_among_settings(name);
+        let (made, all) =
+            (changes.iter().filter(is_made).count(), changes.iter().filter(is_statement).count());
+        self.statements += made as u64;
+        self.forgotten += (all - made) as u64;
         self.sets += u64::from(dialect.is_any_set(changes));
+    }
+
+    /// Has a routine prepared statements of which it has forgotten as many, by what the server tells of both? Nothing
+    /// is left of them then, if it has forgotten its own.
+    pub(crate) fn are_all_forgotten(&mut self, prepared: u64, forgotten: u64) -> bool {
+        let unseen = prepared.saturating_sub(self.statements);
+        if unseen == 0 || unseen != forgotten.saturating_sub(self.forgotten) {
+            return false;
+        }
+        (self.statements, self.forgotten) = (prepared, forgotten);
+        true
     }
 
     /// We have the server set something.
@@ -120,6 +137,14 @@ impl Trace {
         let after = unnamed(&self.held);
         made.tables += before.0.saturating_sub(after.0);
         made.statements += before.1.saturating_sub(after.1);
+        // Why also if it failed: it is counted all the same.
+        let is_forgotten = |pair: &&[Thing]| {
+            // What is prepared anew is forgotten without being told to be.
+            matches!(pair[0], Thing::Forgotten(_))
+                && !matches!(pair.get(1), Some(Thing::Made(Traces::PREPARED, _)))
+        };
+        let pairs = (0..things.len()).map(|at| &things[at..things.len().min(at + 2)]);
+        made.forgotten += pairs.filter(is_forgotten).count() as u64;
         // Why not then: what failed may not have been counted by the server.
         for thing in things.iter().filter(|_| !has_failed) {
             match thing {

@@ -292,6 +292,24 @@ fn a_server_is_asked_what_differs_only_where_something_was_set() {
 }
 
 #[test]
+fn a_routine_that_forgets_what_it_has_prepared_keeps_no_server() {
+    let mut world = World::new(with_mysql(1));
+    world.has_mariadb = true;
+    let (one, two) = (world.login_mysql(0), world.login_mysql(0));
+    world.run_sql(one, "SET lock_wait_timeout=7");
+    world.run_sql(one, "PREPARE own FROM 'kept'");
+    for _ in 0..3 {
+        assert_eq!(world.run_sql(one, "CALL dynamic()"), "C:ok Z:I");
+        assert_eq!(world.run_sql(two, "SELECT @@lock_wait_timeout"), "T D:86400 C:rows Z:I");
+        assert_eq!(world.run_sql(two, "PREPARE p FROM 'other'"), "C:ok Z:I");
+        assert_eq!(world.run_sql(two, "DEALLOCATE PREPARE p"), "C:ok Z:I");
+    }
+    assert_eq!(world.run_sql(one, "SELECT @@lock_wait_timeout"), "T D:7 C:rows Z:I");
+    assert_eq!(world.run_sql(one, "EXECUTE own"), "T D:kept C:rows Z:I");
+    world.everybody_leaves();
+}
+
+#[test]
 fn a_clients_limits_are_not_meant_for_what_maitred_asks() {
     let mut world = World::new(with_mysql(1));
     world.has_mariadb = true;

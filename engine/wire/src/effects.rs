@@ -475,6 +475,8 @@ pub enum Finding {
     Name(String),
     /// So many of this kind were made since the session began.
     Made(Traces, u64),
+    /// So many statements were run since then that forget a statement prepared by SQL's own.
+    Forgotten(u64),
     /// So many statements that set something were run since then.
     Sets(u64),
     /// Locks that a routine had taken unseen are released by the question itself: nothing else tells of them.

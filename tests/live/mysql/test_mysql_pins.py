@@ -366,6 +366,31 @@ def test_what_was_changed_before_a_failure_is_nobody_elses(
         assert owner.query(look)[0].rows == seen
 
 
+@pytest.mark.flavour("mariadb")
+def test_a_routine_that_forgets_what_it_prepares_pins_nobody(
+    make_front: Callable[..., Front],
+) -> None:
+    front = make_front({"pool": {"size": 1, "queue_timeout": "5s"}})
+    owner, other = front.wire(), front.wire()
+    owner.run(
+        "create procedure p_dynamic() begin set @text = 'select 5'; prepare p from @text;"
+        " execute p; deallocate prepare p; end",
+        "create procedure p_keeps() begin prepare p from 'select 6'; end",
+        "set lock_wait_timeout = 7",
+    )
+    seven = owner.prepared("select 7")
+    for _ in range(3):
+        assert owner.query("call p_dynamic()")[0].rows == [("5",)]
+        assert other.value("select @text") is None
+        assert other.error("execute p").number == 1243
+        assert owner.executed(seven.id) == [(7,)]
+        assert owner.value("select concat(@text, @@lock_wait_timeout)") == "select 57"
+    owner.run("call p_keeps()")
+    assert owner.value("execute p") == "6"
+    if front.maitred:
+        assert other.error("select 1").number == 1205, "what is left keeps its server"
+
+
 @pytest.mark.parametrize(
     "unseen", ["select f_noted()", "call p_noted()", "insert into noted values (1), (1)"]
 )

@@ -58,7 +58,7 @@ pub fn write(out: &mut Vec<u8>, question: &Question) {
         sql.push_str(" UNION ALL SELECT _binary'insert id',NULL,NULL FROM DUAL WHERE @@insert_id<>0");
     }
     let counts: &[&str] = match (question.all_values, question.traces.has(Traces::ROUTINE)) {
-        (true, _) => &["COM_SET_OPTION", "COM_CREATE_TEMPORARY_TABLE", "COM_PREPARE_SQL"],
+        (true, _) => &["COM_SET_OPTION", "COM_CREATE_TEMPORARY_TABLE", "COM_PREPARE_SQL", "COM_DEALLOC_SQL"],
         (false, true) => &["COM_SET_OPTION"],
         (false, false) => &[],
     };
@@ -183,6 +183,7 @@ pub fn finding(message: &[u8]) -> Option<Finding> {
             let count = text(value?)?.parse().ok()?;
             match name? {
                 b"com_set_option" => Finding::Sets(count),
+                b"com_dealloc_sql" => Finding::Forgotten(count),
                 b"com_create_temporary_table" => Finding::Made(Traces::TEMPORARY, count),
                 _ => Finding::Made(Traces::PREPARED, count),
             }
@@ -273,6 +274,7 @@ mod tests {
             read(&[Some("made"), Some("com_prepare_sql"), Some("1")]),
             Some(Finding::Made(Traces::PREPARED, 1))
         );
+        assert_eq!(read(&[Some("made"), Some("com_dealloc_sql"), Some("2")]), Some(Finding::Forgotten(2)));
         assert_eq!(read(&[Some("made"), Some("com_set_option"), Some("7")]), Some(Finding::Sets(7)));
         assert_eq!(read(&[Some("clock"), None, None]), Some(Finding::Trace(Traces::CLOCK)));
         assert_eq!(read(&[Some("other"), None, None]), None);

@@ -75,6 +75,7 @@ impl Session {
                             "COM_SET_OPTION" => self.left.sets,
                             "COM_CREATE_TEMPORARY_TABLE" => self.left.made_tables,
                             "COM_PREPARE_SQL" => self.left.made_statements,
+                            "COM_DEALLOC_SQL" => self.left.forgotten_statements,
                             _ => panic!("the relay asks for a count that is not known here: {name}"),
                         };
                         say(Some(name.to_ascii_lowercase()), Some(count.to_string()));

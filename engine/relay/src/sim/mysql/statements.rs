@@ -28,9 +28,10 @@ pub(super) struct Left {
     pub locks: BTreeSet<String>,
     pub has_locked_tables: bool,
     pub prepared: BTreeMap<String, String>,
-    /// Temporary tables and statements made, ever, and statements run that set something.
+    /// Temporary tables and statements made, ever, statements forgotten, and such as set something.
     pub made_tables: u64,
     pub made_statements: u64,
+    pub forgotten_statements: u64,
     pub sets: u64,
     pub insert_id: u64,
     newest_row: u64,
@@ -56,6 +57,7 @@ impl Left {
             prepared: BTreeMap::new(),
             made_tables: 0,
             made_statements: 0,
+            forgotten_statements: 0,
             sets: 0,
             insert_id: 0,
             // Sessions differ, so that a stranger's number is told apart.
@@ -229,6 +231,7 @@ impl Session {
             },
             "DEALLOCATE" => {
                 let name = rest.split(' ').nth(1).unwrap_or_default().trim_matches('`');
+                self.left.forgotten_statements += 1;
                 self.note_unnamed();
                 match self.left.prepared.remove(name) {
                     Some(_) => Outcome::done(),
@@ -251,6 +254,11 @@ impl Session {
             }
             "CALL" => {
                 let name = rest.trim_end_matches("()");
+                if name == "dynamic" {
+                    self.left.made_statements += 1;
+                    self.left.forgotten_statements += 1;
+                    self.note_unnamed();
+                }
                 if let Some((variable, value)) =
                     name.strip_prefix("set_").and_then(|rest| rest.split_once('_'))
                 {
