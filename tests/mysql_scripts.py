@@ -43,6 +43,20 @@ b: select @@auto_increment_increment
 a: select @@auto_increment_increment
 """
 
+LAST_ROW = """
+a: create table t (id int auto_increment primary key, n int)
+a: insert into t (n) values (1)
+a: set sql_auto_is_null = 1
+b: insert into t (n) values (2)
+a: select * from t where id is null
+b: select * from t where id is null
+a: insert into t (n) values (3)
+b: insert into t (n) values (4)
+a: select * from t where id is null
+a: set sql_auto_is_null = 0
+a: select * from t where id is null
+"""
+
 LIMITS = """
 a: set @x = database(), @@group_concat_max_len = 2000, @@max_join_size = 1
 a: select @x, @@group_concat_max_len, @@max_join_size

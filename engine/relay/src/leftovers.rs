@@ -305,14 +305,18 @@ impl Relay {
     }
 
     fn prepare_answers(&mut self, id: ClientId, to: ServerId, asks: Option<&Asks>) -> Option<Known> {
+        let client = &self.clients[id];
+        let (name, value) = client.dialect.seeks_last_row();
+        // Why first: most have no settings.
+        let seeks_last_row = !client.settings.is_empty() && client.settings.value(name) == Some(value);
+        if seeks_last_row || asks.is_some_and(|asks| asks.insert_id) {
+            self.servers[to].shared.reads_insert_id.store(true, Ordering::Relaxed);
+            self.give_insert_id(id, to);
+        }
         let Some(asks) = asks else {
             self.left(id)?.is_asking = false;
             return None;
         };
-        if asks.insert_id {
-            self.servers[to].shared.reads_insert_id.store(true, Ordering::Relaxed);
-            self.give_insert_id(id, to);
-        }
         Some(self.known_for(id, to, asks))
     }
 

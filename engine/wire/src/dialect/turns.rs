@@ -283,6 +283,11 @@ impl Dialect {
         mysql::leftovers::as_query(show, messages)
     }
 
+    /// The setting, and its value, under which `WHERE id IS NULL` finds the row that the last insert made.
+    pub fn seeks_last_row(self) -> (&'static str, &'static str) {
+        ("sql_auto_is_null", "ON")
+    }
+
     /// Have a server believe that the last row got this number: one request with one `Ready`.
     pub fn write_insert_id(self, out: &mut Vec<u8>, number: u64) {
         mysql::reply::query(out, format!("SET last_insert_id={number}").as_bytes());
