@@ -398,7 +398,7 @@ def test_a_routine_that_forgets_what_it_prepares_pins_nobody(
 def test_what_is_told_late_is_not_taken_for_the_next_statements(
     make_front: Callable[..., Front], unseen: str, next_one: str
 ) -> None:
-    """Its client sends on before the server has told what a routine left; mostly, it is too late."""
+    """Its client sends on before the server has told what a routine left; it may be too late."""
     front = make_front({"pool": {"size": 2}})
     others = [front.wire(), front.wire()]
     others[0].run(
