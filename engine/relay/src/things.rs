@@ -322,6 +322,11 @@ impl Relay {
                 Change::Schema(name) => {
                     self.note_setting(id, client, SCHEMA.as_bytes(), name, false);
                 }
+                // Why: whose it was has left, and who comes next must not answer for it.
+                Change::Unnamed if client.is_none() => self.servers[id].must_reset |= !is_explained,
+                Change::Characteristics(true) | Change::Locked(true) if client.is_none() => {
+                    self.servers[id].must_reset = true;
+                }
                 Change::Unnamed if !is_explained && self.is_shared(id) => {
                     let unseen = dialect.effects_unseen();
                     self.servers[id].trace_mut(now).pending.add(&unseen);

@@ -366,6 +366,30 @@ def test_what_was_changed_before_a_failure_is_nobody_elses(
         assert owner.query(look)[0].rows == seen
 
 
+@pytest.mark.parametrize(
+    "unseen", ["select f_noted()", "call p_noted()", "insert into noted values (1), (1)"]
+)
+def test_who_leaves_before_its_server_has_told_pins_nobody(
+    make_front: Callable[..., Front], unseen: str
+) -> None:
+    front = make_front({"pool": {"size": 1, "queue_timeout": "5s"}})
+    front.wire().run(
+        "create table noted (n int primary key)",
+        "create trigger note before insert on noted for each row set @noted = 7",
+        "create function f_noted() returns int no sql begin set @noted = 7; return 1; end",
+        "create procedure p_noted() begin set @noted = 7; select nosuch; end",
+    )
+    for _ in range(40):
+        owner, others = front.wire(), (front.wire(), front.wire())
+        owner.send("QUERY", unseen.encode())
+        owner.read_answers()
+        owner.close()
+        for other in others:
+            assert other.value("select @noted") is None
+            other.close()
+        assert not front.pins()
+
+
 @pytest.mark.flavour("mariadb")
 def test_a_routine_that_forgets_what_it_prepares_pins_nobody(
     make_front: Callable[..., Front],
