@@ -92,7 +92,7 @@ impl Server {
 
     /// Owe what brings it to the state of its client, hidden.
     pub(crate) fn owe_adjustment(&mut self, now: Time) {
-        self.owe(Answer::Ready(Unit::Query), false, now);
+        self.owe_hidden(now);
         if let Some(owed) = self.owed.back_mut() {
             owed.adjusts = true;
         }

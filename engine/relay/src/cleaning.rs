@@ -94,7 +94,7 @@ impl Relay {
         if let Some(sql) = step {
             dialect.write_query(&mut server.output, &sql);
             server.statements.unnamed = None;
-            server.owe(Answer::Ready(Unit::Query), false, now);
+            server.owe_hidden(now);
             self.flush_server(id);
         } else if server.must_probe {
             // Why: a cancel that the database delivered late hits this round trip and nobody's query.

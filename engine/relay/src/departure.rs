@@ -66,10 +66,9 @@ impl Relay {
             server.is_paused = false;
             self.actions.push(Action::ResumeServer(id));
         }
-        let has_wrong_modes = self.has_wrong_modes(id);
+        server.must_reset |= server.wrong_modes().is_some();
         let is_undone = self.forget_trace(id);
         let server = &mut self.servers[id];
-        server.must_reset |= has_wrong_modes;
         if !server.held.is_empty() {
             server.held.clear();
             server.must_reset = true;

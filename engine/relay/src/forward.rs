@@ -158,7 +158,7 @@ impl Relay {
         let server = &mut self.servers[to];
         server.statements.unnamed = None;
         server.unsynced = 0;
-        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe_hidden(now);
         server.owe(Answer::Ready(Unit::Query), true, now);
         server.dialect.write_forgetting(&mut server.output);
         true

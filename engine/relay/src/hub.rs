@@ -19,7 +19,6 @@ use std::sync::Arc;
 use maitred_wire::Complaint;
 
 use crate::action::{Action, Mail, ServerEnd};
-use crate::answers::{Answer, Unit};
 use crate::budget::{pause_after, PoolShared};
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
 use crate::loss::listening_lost;
@@ -190,7 +189,7 @@ impl Relay {
         });
         let server_entry = &mut self.servers[server];
         server_entry.dialect.write_listens(&mut server_entry.output, listens);
-        server_entry.owe(Answer::Ready(Unit::Query), false, now);
+        server_entry.owe_hidden(now);
         self.flush_server(server);
     }
 

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use maitred_wire::{dialect, ClientMessage, Code, Complaint};
 
 use crate::action::{Action, ClientEnd, Mail, ServerEnd};
-use crate::answers::{Answer, Unit};
 use crate::client::{State as ClientState, Step};
 use crate::ids::{ClientId, ServerId, WorkerId};
 use crate::open::Purpose;
@@ -71,7 +70,7 @@ impl Relay {
         let server = &mut self.servers[killer];
         server.state = State::Cleaning { until: now.after_ms(crate::cleaning::CLEANING_MS) };
         server.dialect.write_query(&mut server.output, &format!("KILL QUERY {number}"));
-        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe_hidden(now);
         self.flush_server(killer);
     }
 

@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering;
 use std::sync::Arc;
 
-use maitred_wire::dialect::{Asks, Diagnosed, Known, Outcome, Show};
+use maitred_wire::dialect::{Asks, Diagnosed, Known, Message, Outcome, Show};
 use maitred_wire::effects::Effects;
 use maitred_wire::{ClientMessage, Code, Complaint, Dialect};
 
@@ -31,7 +31,7 @@ pub struct Left {
     /// The SQLSTATE of the error that ended it.
     sqlstate: [u8; 5],
     /// What the server told of them; None: it was not asked.
-    messages: Option<Vec<maitred_wire::dialect::Message>>,
+    messages: Option<Vec<Message>>,
     /// The lease in which the server can say all this itself, since nothing else was asked of it.
     at: Option<Lease>,
     /// The lease in which it can say the messages, which it has not told us yet.
@@ -73,15 +73,25 @@ impl Left {
         self.warnings > 0 && self.messages.is_none()
     }
 
+    /// What went wrong in the statement before; None: the server that its client has can say it, in this lease.
+    ///
+    /// # Errors
+    /// Only a server could have said it, which the client has no more.
+    fn told(&self, lease: Option<Lease>) -> Result<Option<&[Message]>, Complaint> {
+        if lease.is_some_and(|lease| self.is_untold_at(lease)) {
+            return Ok(None);
+        }
+        if self.has_untold_messages() {
+            let lost = "what the last statement warned of was lost with its server";
+            return Err(Complaint::error(Code::ServerLost, lost));
+        }
+        Ok(Some(self.messages.as_deref().unwrap_or_default()))
+    }
+
     /// Can the server say them in this lease? Why not where there are none: some statements leave what others had.
     fn is_untold_at(&self, lease: Lease) -> bool {
         self.untold_at == Some(lease) && self.has_untold_messages()
     }
-}
-
-/// What is said in the place of such messages.
-fn messages_lost() -> Complaint {
-    Complaint::error(Code::ServerLost, "what the last statement warned of was lost with its server")
 }
 
 impl Relay {
@@ -171,11 +181,10 @@ impl Relay {
         let lease = to.map(|to| self.lease_of(to));
         let mut voice = self.voice(id);
         let left = self.left(id)?;
-        if lease.is_some_and(|lease| left.is_untold_at(lease)) {
-            return None;
-        }
-        if left.has_untold_messages() {
-            return Some(self.fail_command(id, &messages_lost(), message, here));
+        match left.told(lease) {
+            Ok(None) => return None,
+            Ok(Some(_)) => {}
+            Err(lost) => return Some(self.fail_command(id, &lost, message, here)),
         }
         let messages = left.messages.take().unwrap_or_default();
         self.say(id, |out| dialect.say_messages(out, &mut voice, show, &messages));
@@ -235,14 +244,10 @@ impl Relay {
     ) -> Result<Option<Vec<u8>>, Complaint> {
         let (dialect, lease) = (self.clients[id].dialect, self.lease_of(to));
         let Some(left) = self.left(id) else { return Ok(None) };
-        if left.is_untold_at(lease) {
+        let Some(messages) = left.told(Some(lease))? else {
             left.is_asking = true;
             return Ok(None);
-        }
-        if left.has_untold_messages() {
-            return Err(messages_lost());
-        }
-        let messages = left.messages.as_deref().unwrap_or_default();
+        };
         let known = Diagnosed { messages, row_count: left.row_count, sqlstate: left.sqlstate };
         let assigned = dialect.diagnosed(text, &known);
         left.is_asking |= assigned.is_some();
@@ -282,11 +287,9 @@ impl Relay {
         show: Show,
     ) -> Result<Option<Vec<u8>>, Complaint> {
         let (dialect, lease) = (self.clients[id].dialect, self.lease_of(to));
-        let Some(left) = self.left(id).filter(|left| !left.is_untold_at(lease)) else { return Ok(None) };
-        if left.has_untold_messages() {
-            return Err(messages_lost());
-        }
-        Ok(dialect.messages_as_query(show, left.messages.as_deref().unwrap_or_default()))
+        let Some(left) = self.left(id) else { return Ok(None) };
+        let messages = left.told(Some(lease))?;
+        Ok(messages.and_then(|messages| dialect.messages_as_query(show, messages)))
     }
 
     /// Does what the client says next leave the messages of the statement before?

@@ -34,6 +34,8 @@ mod leftovers;
 pub mod listeners;
 pub mod login;
 pub mod loss;
+mod made;
+mod modes;
 pub mod numbered;
 pub mod open;
 pub mod pool;

@@ -20,7 +20,6 @@ use maitred_wire::effects::{Effects, Traces};
 use maitred_wire::{Code, Complaint, Notification, Transaction};
 
 use crate::action::{ClientEnd, Mail};
-use crate::answers::{Answer, Unit};
 use crate::client::State;
 use crate::hub::{Channel, HubKey, News, Notice, Order, Ticket};
 use crate::ids::{ClientId, PoolId, ServerId};
@@ -155,7 +154,7 @@ impl Relay {
         let channels = subscription.channels.iter().map(|channel| (&**channel, true));
         server.dialect.write_listens(&mut server.output, channels);
         server.statements.unnamed = None;
-        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe_hidden(now);
         server.trace_mut(now).pins.add(Traces::LISTENS);
         subscription.is_again = subscription.is_stopping;
         subscription.along = true;

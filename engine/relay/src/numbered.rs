@@ -256,7 +256,7 @@ impl Relay {
                 if let (true, Some(of_server)) = (was_held, of_server) {
                     // It stays prepared there, for the next who asks for the same text.
                     dialect.write_rewind(&mut server.output, of_server);
-                    server.owe(Answer::Ready(Unit::Query), false, now);
+                    server.owe_hidden(now);
                 }
                 self.forget_numbered(id, number);
                 Ok(Step::Used(self.drop_message(id, message, here)))

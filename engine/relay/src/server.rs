@@ -30,11 +30,13 @@ use crate::budget::{Permit, PoolShared};
 use crate::heal::Replay;
 use crate::hub::HubKey;
 use crate::ids::{ClientId, PoolId, ServerId, Time, WorkerId};
+use crate::made::Made;
+use crate::modes::Modes;
 use crate::open::Opening;
 use crate::session_state::Settings;
 use crate::snapshot::Endpoint;
 use crate::statements::{ServerStatements, Statement, StatementKey};
-use crate::things::{Made, Modes, Unexplained};
+use crate::things::Unexplained;
 use crate::trace::Trace;
 use crate::Relay;
 

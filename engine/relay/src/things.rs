@@ -2,13 +2,14 @@
 //!
 //! Asks nothing itself: `trace` does. Called by `trace` for its answers, by `commands` for each end of a statement.
 
-use maitred_wire::dialect::{Change, Explained, Outcome, SettingChange};
+use maitred_wire::dialect::{Change, Explained, Outcome};
 use maitred_wire::effects::{Effects, Question, Thing, Things, Traces};
 use maitred_wire::{Dialect, Fault, Transaction};
 
 use crate::answers::{Answer, Unit};
 use crate::budget::Welcome;
 use crate::ids::{ClientId, ServerId, Time};
+use crate::made::Made;
 use crate::server::Server;
 use crate::session_state::Settings;
 use crate::snapshot::PoolMode;
@@ -37,29 +38,18 @@ pub enum Unexplained {
     Session,
 }
 
-/// Flags of a server's status that follow from a setting.
-///
-/// Measured: MariaDB 10.11 brings back the setting that a routine has changed, and not the flags: the next client would
-/// write strings as they must not be written.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Modes {
-    told: u16,
-    is_doubted: bool,
-}
-
-impl Modes {
-    #[inline]
-    pub(crate) fn note(&mut self, told: u16) {
-        if self.told != told {
-            *self = Modes { told, is_doubted: true };
-        }
-    }
-}
-
 /// The schema that names without one stand for under these settings, in sessions that begin with those of `fresh`.
 pub(crate) fn schema_under<'a>(settings: &'a Settings, fresh: Option<&'a Welcome>) -> Option<&'a str> {
-    let own = settings.value(SCHEMA);
-    own.or_else(|| fresh?.settings.value(SCHEMA)).filter(|schema| !schema.is_empty())
+    value_under(settings, fresh, SCHEMA).filter(|schema| !schema.is_empty())
+}
+
+/// What a setting is under these, in sessions that begin with those of `fresh`.
+pub(crate) fn value_under<'a>(
+    settings: &'a Settings,
+    fresh: Option<&'a Welcome>,
+    name: &str,
+) -> Option<&'a str> {
+    settings.value(name).or_else(|| fresh?.settings.value(name))
 }
 
 fn is_gone(thing: &Thing) -> bool {
@@ -72,62 +62,6 @@ fn gives_back(effects: &Effects) -> bool {
     effects.ends.has(Traces::LOCKS) || effects.things.iter().any(is_gone)
 }
 
-/// How many temporary tables and statements were made in a session by texts that showed it, how many of the statements
-/// were forgotten so, and how many statements were run there that set something, as far as the server has told, and of
-/// our own since.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Made {
-    tables: u64,
-    statements: u64,
-    forgotten: u64,
-    sets: u64,
-}
-
-impl Made {
-    pub(crate) fn count(&self, kind: Traces) -> u64 {
-        if kind == Traces::TEMPORARY {
-            self.tables
-        } else {
-            self.statements
-        }
-    }
-
-    /// Statements are prepared again with a client's settings.
-    pub(crate) fn note_changes(&mut self, dialect: Dialect, changes: &[SettingChange<'_>]) {
-        let is_made =
-            |(name, value): &&SettingChange<'_>| value.is_some() && dialect.is_statement_among_settings(name);
-        let is_statement = |(name, _): &&SettingChange<'_>| dialect.is_statement_among_settings(name);
-        let (made, all) =
-            (changes.iter().filter(is_made).count(), changes.iter().filter(is_statement).count());
-        self.statements += made as u64;
-        self.forgotten += (all - made) as u64;
-        self.sets += u64::from(dialect.is_any_set(changes));
-    }
-
-    /// Has a routine prepared statements of which it has forgotten as many, by what the server tells of both? Nothing
-    /// is left of them then, if it has forgotten its own.
-    pub(crate) fn are_all_forgotten(&mut self, prepared: u64, forgotten: u64) -> bool {
-        let unseen = prepared.saturating_sub(self.statements);
-        if unseen == 0 || unseen != forgotten.saturating_sub(self.forgotten) {
-            return false;
-        }
-        (self.statements, self.forgotten) = (prepared, forgotten);
-        true
-    }
-
-    /// We have the server set something.
-    pub(crate) fn note_set(&mut self) {
-        self.sets += 1;
-    }
-
-    /// The server tells how many set something. Returns whether there are others among them: to be asked for.
-    ///
-    /// Invariant: none is counted here that the server does not count, or one that nobody saw would be missed.
-    pub(crate) fn has_other_sets(&mut self, told: u64) -> bool {
-        std::mem::replace(&mut self.sets, told) != told
-    }
-}
-
 impl Trace {
     /// Take over what texts say that have been answered.
     pub(crate) fn note_things(&mut self, made: &mut Made, things: &[Thing], has_failed: bool) {
@@ -135,25 +69,8 @@ impl Trace {
         let before = unnamed(&self.held);
         self.held.note(things, has_failed);
         let after = unnamed(&self.held);
-        made.tables += before.0.saturating_sub(after.0);
-        made.statements += before.1.saturating_sub(after.1);
-        // Why also if it failed: it is counted all the same.
-        let is_forgotten = |pair: &&[Thing]| {
-            // What is prepared anew is forgotten without being told to be.
-            matches!(pair[0], Thing::Forgotten(_))
-                && !matches!(pair.get(1), Some(Thing::Made(Traces::PREPARED, _)))
-        };
-        let pairs = (0..things.len()).map(|at| &things[at..things.len().min(at + 2)]);
-        made.forgotten += pairs.filter(is_forgotten).count() as u64;
-        // Why not then: what failed may not have been counted by the server.
-        for thing in things.iter().filter(|_| !has_failed) {
-            match thing {
-                Thing::Made(Traces::TEMPORARY, name) if !name.is_empty() => made.tables += 1,
-                Thing::Made(Traces::PREPARED, name) if !name.is_empty() => made.statements += 1,
-                Thing::Prepared(..) => made.statements += 1,
-                _ => {}
-            }
-        }
+        made.note_named(before.0.saturating_sub(after.0), before.1.saturating_sub(after.1));
+        made.note(things, has_failed);
     }
 
     /// What of `begins` stays without being asked for, and what is held by name.
@@ -269,7 +186,7 @@ impl Server {
     pub(crate) fn ask_for_untold(&mut self, now: Time) {
         self.dialect.write_tracking(&mut self.output);
         self.made.note_set();
-        self.owe(Answer::Ready(Unit::Query), false, now);
+        self.owe_hidden(now);
     }
 
     /// What the last statement said of things with names is known now to be so, or not.
@@ -382,38 +299,6 @@ impl Relay {
         }
     }
 
-    /// Does the status of a server say of a setting what is not so? Asked once for each change of what it says.
-    pub(crate) fn has_wrong_modes(&mut self, id: ServerId) -> bool {
-        let server = &mut self.servers[id];
-        if !std::mem::take(&mut server.modes.is_doubted) {
-            return false;
-        }
-        let (_, value) = self.modes_of(id);
-        self.servers[id].dialect.modes_under(Some(&value)).1 != self.servers[id].modes.told
-    }
-
-    /// The setting that such flags follow from, and its value.
-    fn modes_of(&self, id: ServerId) -> (&'static str, Box<str>) {
-        let server = &self.servers[id];
-        let name = server.dialect.modes_under(None).0;
-        let fresh = server.shared.welcome();
-        let value = server.settings.value(name).or_else(|| fresh.as_deref()?.settings.value(name));
-        (name, value.unwrap_or_default().into())
-    }
-
-    /// A server is about to go to another client: what its status says is made so. Returns whether there was something.
-    pub(crate) fn correct_modes(&mut self, id: ServerId) -> bool {
-        if !self.has_wrong_modes(id) {
-            return false;
-        }
-        let (name, value) = self.modes_of(id);
-        let now = self.now;
-        self.servers[id].change_settings(&[(name, Some(&value))], now);
-        self.disturb(self.servers[id].client());
-        self.flush_server(id);
-        true
-    }
-
     /// Ask a server what it has changed and not told yet. Returns whether there was something.
     pub(crate) fn ask_what_changed(&mut self, id: ServerId) -> bool {
         let now = self.now;
@@ -423,7 +308,7 @@ impl Relay {
             Unexplained::Transaction if server.transaction == Transaction::None => {
                 server.explaining = Explained::NOTHING;
                 for _ in 0..server.dialect.write_empty_transaction(&mut server.output) {
-                    server.owe(Answer::Ready(Unit::Query), false, now);
+                    server.owe_hidden(now);
                 }
             }
             Unexplained::Failure => {

@@ -18,7 +18,6 @@ use std::sync::Arc;
 use maitred_wire::effects::{Effects, Finding, Question, Thing, Things, Traces};
 use maitred_wire::{Code, Complaint, Dialect};
 
-use crate::answers::{Answer, Unit};
 use crate::budget::Welcome;
 use crate::ids::{ServerId, Time};
 use crate::server::Server;
@@ -450,7 +449,7 @@ impl Relay {
         asked.is_lifted = is_lifted;
         dialect.write_probe(&mut server.output, &asked.question);
         server.statements.unnamed = None;
-        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe_hidden(now);
         self.disturb(self.servers[id].client());
         self.count_pins(new);
         self.flush_server(id);
@@ -483,7 +482,7 @@ impl Relay {
         let now = self.now;
         let server = &mut self.servers[id];
         server.dialect.write_show(&mut server.output);
-        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe_hidden(now);
         server.trace_mut(now).asked = Some(Asked { messages: Some(Vec::new()), ..Asked::default() });
         self.disturb_by_show(self.servers[id].client());
         self.flush_server(id);
@@ -497,7 +496,7 @@ impl Relay {
         let client = server.client();
         server.dialect.write_query(&mut server.output, server.dialect.stop_listening_text());
         server.statements.unnamed = None;
-        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe_hidden(now);
         server.trace_mut(now).asked = Some(Asked { is_stop: true, ..Asked::default() });
         if let Some(client) = client {
             self.note_stopping(client);

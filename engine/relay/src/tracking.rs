@@ -5,7 +5,6 @@
 
 use maitred_wire::dialect::Explained;
 
-use crate::answers::{Answer, Unit};
 use crate::ids::{ClientId, ServerId};
 use crate::server::State;
 use crate::trace::Asked;
@@ -47,10 +46,8 @@ impl Relay {
         trace.asked = Some(Asked { choice: Some(choice), ..Asked::default() });
         server.explaining = Explained::ALL;
         dialect.write_choice_question(&mut server.output);
-        dialect.write_tracking(&mut server.output);
-        server.made.note_set();
-        server.owe(Answer::Ready(Unit::Query), false, now);
-        server.owe(Answer::Ready(Unit::Query), false, now);
+        server.owe_hidden(now);
+        server.ask_for_untold(now);
         self.disturb(client);
         self.flush_server(id);
     }

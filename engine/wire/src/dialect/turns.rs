@@ -187,9 +187,14 @@ impl Dialect {
         self.is_tracked(name) && !name.eq_ignore_ascii_case(mysql::settings::SCHEMA)
     }
 
-    /// The setting from which flags of a server's status follow, and which do from its `value`.
-    pub fn modes_under(self, value: Option<&str>) -> (&'static str, u16) {
-        (mysql::progress::MODES, value.map_or(0, mysql::progress::modes_under))
+    /// The setting from which flags of a server's status follow.
+    pub fn modes_setting(self) -> &'static str {
+        mysql::progress::MODES
+    }
+
+    /// The flags that follow from this value of it.
+    pub fn modes_under(self, value: &str) -> u16 {
+        mysql::progress::modes_under(value)
     }
 
     /// Is what `changes` are written as a statement that sets something, among others?
