@@ -74,7 +74,7 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
     """As many TCP ports, no two the same."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     found: list[int] = []
-    for port in _own_ports():
+    for port in itertools.islice(_own_ports(), 20_000):
         with socket.socket(family, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
             found.append(port)
@@ -84,7 +84,8 @@ def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
 
 
 @functools.cache
-def _shuffled_ports() -> Iterator[int]:
+def _own_ports() -> Iterator[int]:
+    """The ports that this process may take, over and over: those first that it took long ago."""
     # Why below 32768: from there on the kernel gives them to connections that go out. Why a part:
     # what another process of this run has found may not listen yet.
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
@@ -93,11 +94,6 @@ def _shuffled_ports() -> Iterator[int]:
     # Why not the usual one: hypothesis seeds that.
     random.SystemRandom().shuffle(ports)
     return itertools.cycle(ports)
-
-
-def _own_ports() -> Iterator[int]:
-    """Each of the ports that this process may take, those first that it has not tried lately."""
-    return itertools.islice(_shuffled_ports(), 20_000)
 
 
 def has_ipv6() -> bool:
