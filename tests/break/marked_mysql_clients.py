@@ -28,7 +28,8 @@ from fix_mysql_packets import CAPABILITIES, MORE_RESULTS, USUAL, Answer, Err, Ok
 from fix_mysql_stream import COMMANDS
 
 # What may be said to a client whose server somebody ended, or whose query was killed.
-EXPECTED_ERRORS = {1317, 1053, 1927, 1969, 2006, 2013, 1105, 1152, 1158, 1159, 3024}
+LOST = 2013
+EXPECTED_ERRORS = {1317, 1053, 1927, 1969, 2006, LOST, 1105, 1152, 1158, 1159, 3024}
 
 
 class Client:
@@ -41,6 +42,7 @@ class Client:
         self.turn = 0
         self.prepared: dict[str, tuple[int, str]] = {}
         self.kept = ""
+        self.is_carried = False
         self.thread = 0
         self.sequence = 0
         self.capabilities = 0
@@ -108,6 +110,9 @@ class Client:
                 if end.number not in EXPECTED_ERRORS | {1146, 1064}:
                     raise Wrong(f"{self.marker}: unexpected {end}")
                 self.plan.counts[f"error {end.number}"] += 1
+                if end.number == LOST and not self.is_carried:
+                    # What its server had not been asked for went with it: that is what this says.
+                    self.kept = ""
             if not isinstance(end, Ok) or not end.status & MORE_RESULTS:
                 return seen
 
@@ -228,8 +233,9 @@ class Client:
     async def own_variable(self) -> None:
         """Session state that is carried from server to server."""
         if self.kept and self.dice.random() < 0.6:
-            self.expect(await self.query("select @kept"), self.kept)
+            self.is_carried |= self.expect(await self.query("select @kept"), self.kept)
             return
+        self.is_carried = False
         word = self.word()
         done = await self.query(f"set @kept = '{word}'")
         self.kept = word if isinstance(done[-1], Ok) else ""

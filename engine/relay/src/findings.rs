@@ -108,8 +108,18 @@ impl Relay {
         let is_statement = |name: &str| dialect.is_statement_among_settings(name);
         if asked.question.all_values {
             let is_kept = dialect.keeps_known(&asked.findings);
+            // Why: until its value is told, which takes another question, the one before is all that is known.
+            let is_named = |name: &str| {
+                asked.findings.iter().any(
+                    |finding| matches!(finding, Finding::Name(named) if named.eq_ignore_ascii_case(name)),
+                )
+            };
             settings.retain(|name| {
-                is_kept || is_statement(name) || is_reported(name) || is_hidden(dialect, name)
+                is_kept
+                    || is_statement(name)
+                    || is_reported(name)
+                    || is_hidden(dialect, name)
+                    || is_named(name)
             });
         }
         if asked.question.traces.has(Traces::PREPARED) {

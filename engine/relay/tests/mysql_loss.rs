@@ -151,6 +151,31 @@ fn a_value_that_only_the_lost_server_knew_is_not_lost_in_silence() {
 }
 
 #[test]
+fn what_was_known_before_is_not_lost_with_a_server_whenever_that_ends() {
+    let unseen = ["CALL set_y_1", "CALL dynamic", "CALL bare_time_zone_utc", "SELECT 'a' FROM missing"];
+    for (text, is_mariadb) in unseen.into_iter().flat_map(|text| [(text, false), (text, true)]) {
+        // A server is asked which variables there are, and then for each.
+        for after_us in (0..2_000).step_by(20) {
+            let mut world = World::new(with_mysql(1));
+            world.has_mariadb = is_mariadb;
+            let client = world.login_mysql(0);
+            assert_eq!(world.run_sql(client, "SET @x='old', lock_wait_timeout=7"), "C:ok Z:I");
+            world.send(client, &query(text));
+            world.run_for(after_us);
+            let line = world.mysql_lines()[0];
+            world.disturb_mysql(line, Session::end);
+            world.run_for(10_000);
+            world.take(client);
+            let asked = "SELECT @x, @@lock_wait_timeout";
+            let told = world.run_sql(client, asked);
+            let again = if told == "E:2013 Z:?" { world.run_sql(client, asked) } else { told };
+            assert_eq!(again, "T D:old,7 C:rows Z:I", "{text} ended after {after_us} us");
+            world.everybody_leaves();
+        }
+    }
+}
+
+#[test]
 fn a_file_is_sent_to_its_end_before_its_client_hears_of_the_loss() {
     for size in [10, 400_000] {
         let mut world = World::new(with_mysql(1));
