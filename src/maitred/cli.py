@@ -118,6 +118,17 @@ def _fill_doctor(doctor: argparse.ArgumentParser) -> None:
         "--lookers", metavar="N", type=int, default=4, help="clients that look for each state"
     )
     isolation.set_defaults(run=_isolation)
+    routines = kinds.add_parser(
+        "routines", help="which tables and functions should pool.stateful_tables, _functions name?"
+    )
+    routines.description = (
+        "Read what routines, triggers and views do to their session, and print what the"
+        " configuration should say of them; exit status 1 if there is something."
+    )
+    routines.add_argument(
+        "url", metavar="URL", help="of the database, for an account that may read their bodies"
+    )
+    routines.set_defaults(run=_routines)
 
 
 def source_of(options: argparse.Namespace) -> Source:
@@ -202,6 +213,19 @@ def _isolation(options: argparse.Namespace) -> int:
     except DoctorError as error:
         print(f"maitred doctor: {error}", file=sys.stderr)
         return _USAGE
+
+
+def _routines(options: argparse.Namespace) -> int:
+    # Why: as above.
+    from maitred.doctor import DoctorError, examine_routines, lines_for  # noqa: PLC0415
+
+    try:
+        found, unread = examine_routines(options.url)
+    except DoctorError as error:
+        print(f"maitred doctor: {error}", file=sys.stderr)
+        return _USAGE
+    print(lines_for(found, unread))
+    return _FAILED if found or unread else _OK
 
 
 def _config(_: argparse.Namespace) -> int:

@@ -97,6 +97,8 @@ class Database:
     parameters: tuple[tuple[str, str], ...]
     stateful_functions: tuple[tuple[str, tuple[str, ...]], ...]
     """Functions that touch the session, each with names of settings and kinds of state."""
+    stateful_tables: tuple[tuple[str, tuple[str, ...]], ...]
+    """Tables and views of which a mention does; `*`: any."""
     max_clients: int
     max_servers: int
     disabled: bool

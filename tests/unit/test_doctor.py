@@ -10,9 +10,10 @@ import itertools
 import pytest
 
 from maitred import cli
-from maitred.doctor.isolation import DoctorError, examine, report
+from maitred.doctor.isolation import examine, report
 from maitred.doctor.mysql_routes import MYSQL_ROUTES
 from maitred.doctor.routes import ROUTES, Route
+from maitred.doctor.session import DoctorError
 
 ROUTE = Route("a mark", ("leave",), "look", ("undo",))
 NUMBERS = itertools.count()

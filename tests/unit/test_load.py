@@ -99,6 +99,24 @@ def test_what_a_function_touches_must_be_known(read: Read, value: str) -> None:
     assert text.startswith("pool.stateful_functions.take must")
 
 
+def test_tables_with_state_are_named_as_functions_are(read: Read) -> None:
+    config = read(
+        "[pool.stateful_tables]\n'*' = 'routine'\n"
+        + GOOD.replace("[users.app]", "[databases.shop.pool.stateful_tables]\n"
+        "'shop.orders' = ['routine', 'user variable']\n[users.app]")
+        + "[databases.plain]\nurl = 'postgres://db1/plain'\n"
+    )  # fmt: skip
+    shop, plain = config.databases
+    assert plain.stateful_tables == (("*", ("routine",)),)
+    own = ("shop.orders", ("routine", "user variable"))
+    assert shop.stateful_tables == (("*", ("routine",)), own)
+    assert not shop.stateful_functions
+    shown = {one.name: one.value for one in config.effective}
+    assert shown["pool.stateful_tables.*"] == "routine"
+    assert shown["databases.shop.pool.stateful_tables.shop.orders"] == "routine, user variable"
+    assert not any("TABLE" in name for name in shown)
+
+
 def test_functions_belong_to_no_user(read: Read) -> None:
     _, text = only(read, GOOD + "pool.stateful_functions.take = ['role']\n")
     assert "users.app.pool.stateful_functions.take" in text

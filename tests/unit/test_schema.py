@@ -48,6 +48,7 @@ def test_a_default_is_a_good_value_and_reads_back(setting: Setting) -> None:
         ("listen.postgres", ["127.0.0.1:6432", 5], "text in quotes"),
         ("console.names", [1], "text in quotes"),
         ("pool.stateful_functions.FUNCTION", ["a lock"], '"advisory lock"'),
+        ("pool.stateful_tables.TABLE", [], "what it touches"),
         ("pool.pin_ignore", ["advisory lock"], 'one of "backend pid"'),
         ("pool.reset_query", "a\0b", "zero byte"),
         ("pool.queue_timeout", "400d", "at most 366d"),

@@ -3,6 +3,7 @@
 //! A server knows them by other names than the client; texts are changed so that each hears its own. Decides
 //! nothing else and answers nothing. Called by `forward`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use maitred_wire::effects::Effects;
@@ -145,13 +146,18 @@ impl Relay {
             return None;
         }
         let mut effects = match StatementKey::of_server_name(name.as_bytes()) {
-            Some(key) => self.statement_table.known(key)?.effects.as_deref().cloned().unwrap_or_default(),
+            Some(key) => {
+                let statement = self.statement_table.known(key)?;
+                let text = dialect.definition_text(&statement.definition);
+                self.judged_here(to, statement.effects.as_deref(), text)
+                    .map_or_else(Effects::default, Cow::into_owned)
+            }
             None if dialect.takes_turns() => self.effects_of_named(id, to, &name)?,
             // Why not then: the name may stand for another statement by now.
             None if self.servers[to].may_have_prepared() => return None,
             None => {
                 let carried = self.clients[id].settings.value(&dialect.name_among_settings(&name))?;
-                dialect.effects_of_prepared(carried.as_bytes())
+                self.effects_of_prepared(to, carried)
             }
         };
         if let Some(rest) = dialect.effects_of(&text[place.end..]) {
@@ -171,7 +177,14 @@ impl Relay {
         let carried = || self.clients[id].settings.value(&dialect.name_among_settings(name));
         let made = server.made_here(name).unwrap_or_else(carried);
         // Why nothing: the server will say that it has none, and asking what that has done would be in vain.
-        Some(made.map(|made| dialect.effects_of_prepared(made.as_bytes())).unwrap_or_default())
+        Some(made.map(|made| self.effects_of_prepared(to, made)).unwrap_or_default())
+    }
+
+    /// The effects of running what the text `prepare` has made.
+    fn effects_of_prepared(&self, to: ServerId, prepare: &str) -> Effects {
+        let prepare = prepare.as_bytes();
+        let judged = self.servers[to].dialect.effects_of_prepared(prepare);
+        self.judged_here(to, Some(&judged), prepare).map_or_else(Effects::default, Cow::into_owned)
     }
 
     /// What a definition, in a server's words, runs by name.

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use maitred_wire::auth::{caching_sha2, ed25519, mysql_native, scram};
-use maitred_wire::effects::StatefulFunction;
+use maitred_wire::effects::Stateful;
 use maitred_wire::handshake::Credentials;
 use maitred_wire::Dialect;
 
@@ -25,8 +25,8 @@ pub struct KnownUser {
     pub stats: bool,
 }
 
-/// Functions that touch the session; None rather than none, so that nobody looks for them.
-type Functions = Arc<[StatefulFunction]>;
+/// Functions and tables that touch the session; None rather than none, so that nobody looks for them.
+type AllStateful = Arc<[Stateful]>;
 
 /// What Python answered about users that the snapshot does not hold.
 type Answers = HashMap<String, Option<Arc<KnownUser>>>;
@@ -39,7 +39,7 @@ pub struct Routes {
     users: HashMap<String, Arc<KnownUser>>,
     endpoints: Vec<Arc<Endpoint>>,
     /// Of each database, in their order.
-    functions: Vec<Option<Functions>>,
+    stateful: Vec<Option<AllStateful>>,
     /// Grows by one entry per user asked about, at most [`ANSWERS_KEPT`]; gone with the snapshot.
     answers: Mutex<Answers>,
 }
@@ -56,7 +56,7 @@ pub struct Route {
     pub remote_database: String,
     pub password: Option<String>,
     pub parameters: Vec<(String, String)>,
-    pub functions: Option<Functions>,
+    pub stateful: Option<AllStateful>,
     pub max_database_servers: u32,
     pub max_user_servers: u32,
 }
@@ -95,14 +95,18 @@ impl Routes {
                 or(user.max_servers, snapshot.limits.servers_per_user),
             );
         }
-        let functions = snapshot.databases.iter().map(|database| {
-            let new = |(name, touched): &(String, Vec<String>)| StatefulFunction::new(name, touched);
-            let functions: Functions = database.stateful_functions.iter().map(new).collect();
-            (!functions.is_empty()).then_some(functions)
+        let stateful = snapshot.databases.iter().map(|database| {
+            let functions = database.stateful_functions.iter();
+            let tables = database.stateful_tables.iter();
+            let all: AllStateful = functions
+                .map(|(name, touched)| Stateful::function(name, touched))
+                .chain(tables.map(|(name, touched)| Stateful::table(name, touched)))
+                .collect();
+            (!all.is_empty()).then_some(all)
         });
-        let functions = functions.collect();
+        let stateful = stateful.collect();
         let endpoints = snapshot.endpoints.iter().cloned().map(Arc::new).collect();
-        Ok(Arc::new(Routes { snapshot, databases, users, endpoints, functions, answers: Mutex::default() }))
+        Ok(Arc::new(Routes { snapshot, databases, users, endpoints, stateful, answers: Mutex::default() }))
     }
 
     pub fn database(&self, name: &str) -> Option<&Database> {
@@ -219,7 +223,7 @@ impl Routes {
             remote_database: entry.remote_name.clone().unwrap_or_else(|| self.remote_name(entry, database)),
             password,
             parameters: entry.parameters.clone(),
-            functions: self.functions[self.place(database)?].clone(),
+            stateful: self.stateful[self.place(database)?].clone(),
             max_database_servers: entry.max_servers,
             max_user_servers: self.server_limit(known.as_deref()),
         })

@@ -126,6 +126,8 @@ pub struct Database {
     /// Functions whose call touches the session, each with what it touches: names of settings, words for
     /// kinds of state.
     pub stateful_functions: Vec<(String, Vec<String>)>,
+    /// Tables and views of which a mention does, with the same words; `*`: any.
+    pub stateful_tables: Vec<(String, Vec<String>)>,
     /// Startup parameters that every server of this database is opened with.
     pub parameters: Vec<(String, String)>,
     pub max_clients: u32,

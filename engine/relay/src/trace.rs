@@ -223,13 +223,13 @@ impl Relay {
     ) -> Option<Cow<'a, Effects>> {
         let server = &self.servers[id];
         let (route, dialect) = (&self.pools[server.pool.0 as usize].route, server.dialect);
-        if route.functions.is_none() && route.settings.sequences == SequenceScope::Transaction {
+        if route.stateful.is_none() && route.settings.sequences == SequenceScope::Transaction {
             return judged.map(Cow::Borrowed);
         }
         let mut effects = judged.cloned().unwrap_or_default();
-        if let Some(functions) = &route.functions {
-            if let Some(called) = dialect.effects_of_calls(text, functions) {
-                effects.add(&called);
+        if let Some(stateful) = &route.stateful {
+            if let Some(named) = dialect.effects_of_stateful(text, stateful) {
+                effects.add(&named);
             }
         }
         if route.settings.sequences == SequenceScope::Session && dialect.advances_sequences(text) {

@@ -92,7 +92,7 @@ impl Relay {
             remote_database: String::new(),
             password: None,
             parameters: Vec::new(),
-            functions: None,
+            stateful: None,
             max_database_servers: 0,
             max_user_servers: 0,
         });

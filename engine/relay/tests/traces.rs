@@ -315,19 +315,24 @@ fn a_time_limit_of_a_client_is_lifted_while_its_server_is_asked() {
 }
 
 #[test]
-fn functions_that_touch_the_session_unseen_are_known_by_configuration() {
+fn functions_and_tables_that_touch_the_session_unseen_are_known_by_configuration() {
     let touched = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
     let mut config = snapshot(1);
     config.databases[0].stateful_functions = vec![
         ("app.login".to_owned(), touched(&["work_mem"])),
         ("lock".to_owned(), touched(&["advisory lock"])),
     ];
+    config.databases[0].stateful_tables = vec![("app.orders".to_owned(), touched(&["work_mem"]))];
     let mut world = World::new(config);
     let (one, two) = (world.login(0), world.login(0));
     // The scripted database carries a function's body out as statements behind its call.
     world.query(one, "select app.login();call set work_mem=5");
     assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
     assert_eq!(world.query(one, "show work_mem"), "T D:5 C:SELECT 1 Z:I");
+    // As if a trigger of this table's had.
+    world.query(one, "select 1 from Orders;call set work_mem=6");
+    assert_eq!(world.query(two, "show work_mem"), "T D: C:SELECT 1 Z:I");
+    assert_eq!(world.query(one, "show work_mem"), "T D:6 C:SELECT 1 Z:I");
     world.query(two, "select b");
     let batch = [parse("s", "select lock()"), bind("", "s", &[]), execute("", 0), sync()].concat();
     let asked = |world: &World| world.ran().iter().filter(|ran| ran.text.contains("'locks'")).count();

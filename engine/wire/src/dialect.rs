@@ -6,7 +6,7 @@
 mod login;
 mod turns;
 
-use crate::effects::{Effects, Finding, Question, StatefulFunction, Traces};
+use crate::effects::{Effects, Finding, Question, Stateful, Traces};
 use crate::mysql;
 use crate::postgres::{self, reply};
 use crate::{
@@ -430,9 +430,9 @@ impl Dialect {
         ask!(self, calls::advances(text))
     }
 
-    /// The effects of those calls in `text` that its words do not show.
-    pub fn effects_of_calls(self, text: &[u8], functions: &[StatefulFunction]) -> Option<Effects> {
-        ask!(self, calls::effects_of_calls(text, functions))
+    /// The effects of what `text` calls or names that its words do not show.
+    pub fn effects_of_stateful(self, text: &[u8], stateful: &[Stateful]) -> Option<Effects> {
+        ask!(self, calls::effects_of_stateful(text, stateful))
     }
 
     /// Run statement text: one request with one `Ready`.

@@ -389,18 +389,29 @@ impl Effects {
     }
 }
 
-/// A function whose call touches the session without saying so.
+/// A function or a table that touches the session without a text saying so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StatefulFunction {
+pub struct Stateful {
     schema: Option<Box<str>>,
+    /// `*`: any table.
     name: Box<str>,
+    is_table: bool,
     pub effects: Effects,
 }
 
-impl StatefulFunction {
-    /// `name` as a call says it, with a schema or without; `touched`: names of settings, words for kinds of
-    /// state as in [`Traces::NAMED`], or `any setting`.
-    pub fn new(name: &str, touched: &[String]) -> Self {
+impl Stateful {
+    /// A function, whose calls touch the session: `name` as a call says it, with a schema or without; `touched`:
+    /// names of settings, words for kinds of state as in [`Traces::NAMED`], or `any setting`.
+    pub fn function(name: &str, touched: &[String]) -> Self {
+        Self::new(name, touched, false)
+    }
+
+    /// A table with triggers or a view with functions that touch the session; `*`: every table.
+    pub fn table(name: &str, touched: &[String]) -> Self {
+        Self::new(name, touched, true)
+    }
+
+    fn new(name: &str, touched: &[String], is_table: bool) -> Self {
         let mut effects = Effects::default();
         for word in touched {
             match Traces::named(word) {
@@ -411,18 +422,41 @@ impl StatefulFunction {
         }
         let (schema, name) =
             name.rsplit_once('.').map_or((None, name), |(schema, name)| (Some(schema.into()), name));
-        Self { schema, name: name.into(), effects }
+        Self { schema, name: name.into(), is_table, effects }
     }
 
-    /// Is it the one that a text calls `name`, in `schema` if the text says one?
-    pub fn is_called(&self, schema: Option<&[u8]>, name: &[u8]) -> bool {
+    /// Is it what a text means by `name`, in `schema` if the text says one? `is_called`: the name is called there.
+    ///
+    /// Why each mention of a table's name counts: where tables may stand, grammar says and words do not.
+    pub fn is_meant(&self, schema: Option<&[u8]>, name: &[u8], is_called: impl FnOnce() -> bool) -> bool {
+        if self.is_table && &*self.name == "*" {
+            return TABLE_WORDS.iter().any(|word| word.eq_ignore_ascii_case(name));
+        }
         self.name.as_bytes().eq_ignore_ascii_case(name)
             && match (&self.schema, schema) {
                 (Some(own), Some(said)) => own.as_bytes().eq_ignore_ascii_case(said),
                 _ => true,
             }
+            && (self.is_table || is_called())
     }
 }
+
+/// Words without one of which no statement reads or writes a table.
+///
+/// Source: PostgreSQL manual, "SQL Commands"; MySQL manual, "SQL Statements".
+const TABLE_WORDS: [&[u8]; 11] = [
+    b"from",
+    b"insert",
+    b"update",
+    b"replace",
+    b"delete",
+    b"truncate",
+    b"load",
+    b"merge",
+    b"copy",
+    b"table",
+    b"into",
+];
 
 /// What a server is asked about its session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

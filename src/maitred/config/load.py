@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args
 
 from maitred.config import check, url
-from maitred.config.read import Document, Values, Written, allowed
+from maitred.config.read import Document, Values, Written, allowed, is_open, open_setting
 from maitred.config.schema import SETTINGS
 from maitred.config.setting import Scope, Setting
 from maitred.config.targets import Targets
@@ -122,11 +122,11 @@ class _Loading:
         document = self.document
         self.values = document.global_values()
         for name, setting in SETTINGS.items():
-            if Scope.GLOBAL in setting.scopes and not name.endswith(".FUNCTION"):
+            if Scope.GLOBAL in setting.scopes and not is_open(setting):
                 self._show(name, setting, self.values.get(name))
         for name, written in self.values.items():
-            if name not in SETTINGS:
-                self._show(name, SETTINGS["pool.stateful_functions.FUNCTION"], written)
+            if setting := open_setting(name):
+                self._show(name, setting, written)
         users = tuple(self._users())
         targets = Targets(document, self.values, self.files)
         for name, values in document.named_values("endpoints"):
@@ -271,8 +271,5 @@ class _Loading:
     def _show_section(self, section: str, name: str, values: Values, scope: Scope) -> None:
         known = allowed(scope)
         for key, written in values.items():
-            is_parameter = key.startswith("parameters.")
-            own = "databases.NAME.parameters.PARAMETER"
-            other = own if is_parameter else "pool.stateful_functions.FUNCTION"
-            setting = known.get(key, SETTINGS[other])
-            self._show(f"{section}.{name}.{key}", setting, written)
+            if setting := known.get(key) or open_setting(key):
+                self._show(f"{section}.{name}.{key}", setting, written)

@@ -38,7 +38,12 @@ class Written:
     place: Place
 
 
-_FUNCTIONS = "pool.stateful_functions."
+_OPEN = {
+    "parameters.": "databases.NAME.parameters.PARAMETER",
+    "pool.stateful_functions.": "pool.stateful_functions.FUNCTION",
+    "pool.stateful_tables.": "pool.stateful_tables.TABLE",
+}
+"""Settings whose last word is the user's own: what comes before it, and the row."""
 
 Values = dict[str, Written]
 """Checked values by name; inside a named section the name is relative to it."""
@@ -121,11 +126,7 @@ class Document:
         result: Values = {}
         for path, written in _leaves(table):
             name = ".".join(path)
-            setting = known.get(name)
-            if scope is Scope.DATABASE and path[0] == "parameters" and len(path) == 2:
-                setting = SETTINGS["databases.NAME.parameters.PARAMETER"]
-            if name.startswith(_FUNCTIONS) and _FUNCTIONS + "FUNCTION" in known:
-                setting = SETTINGS["pool.stateful_functions.FUNCTION"]
+            setting = _meant(path, known)
             if setting is None:
                 self.complain(prefix + path, _unknown(path, written, known, scope))
                 continue
@@ -134,6 +135,25 @@ class Document:
             except BadValue as error:
                 self.complain(prefix + path, str(error))
         return result
+
+
+def _meant(path: KeyPath, known: Mapping[str, Setting]) -> Setting | None:
+    name = ".".join(path)
+    setting = known.get(name) or open_setting(name)
+    # Why: a parameter is one word, its dots are in quotes.
+    is_too_long = path[0] == "parameters" and len(path) > 2
+    return setting if setting in known.values() and not is_too_long else None
+
+
+def open_setting(name: str) -> Setting | None:
+    """Return the setting whose last word is free, if `name`, relative to its section, is one."""
+    row = next((row for prefix, row in _OPEN.items() if name.startswith(prefix)), None)
+    return SETTINGS[row] if row else None
+
+
+def is_open(setting: Setting) -> bool:
+    """Whether the last word of its name is the user's own."""
+    return setting.name in _OPEN.values()
 
 
 def allowed(scope: Scope) -> dict[str, Setting]:
@@ -173,13 +193,12 @@ def _unknown(path: KeyPath, written: object, known: Mapping[str, Setting], scope
         if full:
             places = " or ".join(one.value for one in full.scopes)
             return f"cannot be set here; {full.name} can be set {places}"
-    near = nearest(name, list(known))
+    near = nearest(name, [one for one, setting in known.items() if not is_open(setting)])
     return f"is not a setting{f'; did you mean {near}?' if near else ''}"
 
 
-def nearest(name: str, known: list[str]) -> str | None:
-    """Return the known name that was most likely meant."""
-    names = [one for one in known if not one.endswith((".PARAMETER", ".FUNCTION"))]
+def nearest(name: str, names: list[str]) -> str | None:
+    """Return the one of `names` that was most likely meant."""
     found = difflib.get_close_matches(name, names, 1, cutoff=0.6)
     if found:
         return found[0]

@@ -244,13 +244,20 @@ POOL = (
     ),
 )
 
-FUNCTIONS = (
+STATEFUL = (
     Setting(
         name="pool.stateful_functions.FUNCTION", kind=Kind.STATE, default=None, scopes=_DB,
         meaning="What a call of this function, with its schema or without, leaves in the session"
         " although its text does not say so: names of settings, `any setting`, or kinds of state"
         " as SHOW PINS names them.",
         neighbour="`pool.pinning`; settings in a function's body are not seen otherwise",
+    ),
+    Setting(
+        name="pool.stateful_tables.TABLE", kind=Kind.STATE, default=None, scopes=_DB,
+        meaning="The same for a table with a trigger, or a view with a function: what each"
+        ' statement that names it may leave. `"*"` means any table. `maitred doctor routines` finds'
+        " those that matter and writes these lines.",
+        neighbour="`pool.stateful_functions`",
     ),
 )
 
@@ -564,7 +571,7 @@ ENGINE = (
 SECTIONS: tuple[tuple[str, tuple[Setting, ...]], ...] = (
     ("Listeners", LISTEN),
     ("Pools", POOL),
-    ("Functions that touch the session", FUNCTIONS),
+    ("Functions and tables that touch the session", STATEFUL),
     ("Databases", DATABASE),
     ("Endpoints", ENDPOINT),
     ("Users", USER),

@@ -226,7 +226,7 @@ def _state(setting: Setting, written: object) -> Value:
                 f"must hold names of settings or some of {listed}, not {units.shown(item)}"
             )
     if not items:
-        raise BadValue("must say what the function touches; remove the line if it is nothing")
+        raise BadValue("must say what it touches; remove the line if it is nothing")
     return items
 
 

@@ -111,6 +111,7 @@ def _database(one: Database, endpoint: int, disabled: bool) -> Shape:
         "password": one.password.reveal() if one.password else None,
         "pool": dict(one.pool),
         "stateful_functions": [[name, list(touched)] for name, touched in one.stateful_functions],
+        "stateful_tables": [[name, list(touched)] for name, touched in one.stateful_tables],
         "parameters": [list(pair) for pair in one.parameters],
         "max_clients": one.max_clients,
         "max_servers": one.max_servers,

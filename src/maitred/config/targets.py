@@ -85,7 +85,8 @@ class Targets:
                 password=password,
                 pool=pool,
                 parameters=self._parameters(name, values, target),
-                stateful_functions=self._stateful_functions(values),
+                stateful_functions=self._stateful("functions", values),
+                stateful_tables=self._stateful("tables", values),
                 max_clients=self._own(values, "max_clients"),
                 max_servers=self._own(values, "max_servers"),
                 disabled=bool(values["disabled"].value) if "disabled" in values else False,
@@ -195,8 +196,8 @@ class Targets:
             found[parameter] = str(written.value)
         return tuple(found.items())
 
-    def _stateful_functions(self, values: Values) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        prefix = "pool.stateful_functions."
+    def _stateful(self, what: str, values: Values) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        prefix = f"pool.stateful_{what}."
         found: dict[str, tuple[str, ...]] = {}
         for key, written in (self._values | values).items():
             if key.startswith(prefix) and isinstance(written.value, tuple):

@@ -4,6 +4,9 @@ It must not be needed by the product: its driver comes with the extra `maitred[d
 Called by `maitred.cli`.
 """
 
-from .isolation import DoctorError, examine_url, report
+from .bodies import lines_for
+from .isolation import examine_url, report
+from .routines import examine_routines
+from .session import DoctorError
 
-__all__ = ["DoctorError", "examine_url", "report"]
+__all__ = ["DoctorError", "examine_routines", "examine_url", "lines_for", "report"]

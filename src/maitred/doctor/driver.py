@@ -1,18 +1,19 @@
-"""A client's connection for `isolation`, by pg8000, which is Python alone.
+"""A client's connection for `session`, by pg8000, which is Python alone.
 
 It must not hide what the database says: an error ends the route with the database's own words.
-Called by `isolation` once the extra `maitred[doctor]` is known to be there.
+Called by `session` once the extra `maitred[doctor]` is known to be there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pg8000.native
 
 from maitred.config.url import Target
 
-from .isolation import DoctorError
+from .session import DoctorError, Row
 from .tls import context_for
 
 
@@ -34,11 +35,15 @@ class _Session:
         except (pg8000.native.Error, OSError) as error:
             raise DoctorError(f"cannot log in: {_words(error)}") from None
 
-    def ask(self, sql: str) -> str | None:
+    def rows(self, sql: str) -> Sequence[Row]:
         try:
             rows: Any = self._connection.run(sql)
         except (pg8000.native.Error, OSError) as error:
             raise DoctorError(f"{sql}: {_words(error)}") from None
+        return [[None if value is None else str(value) for value in row] for row in rows or ()]
+
+    def ask(self, sql: str) -> str | None:
+        rows = self.rows(sql)
         return str(rows[0][0]) if rows else None
 
     def close(self) -> None:

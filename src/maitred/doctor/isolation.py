@@ -6,34 +6,12 @@ answers. Called by the package's door; `connect` is given, so that tests can pla
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
-
-from maitred.config.units import BadValue
-from maitred.config.url import Target, parse
 
 from .mysql_routes import MYSQL_ROUTES
 from .routes import ROUTES, Route
-
-
-class DoctorError(Exception):
-    """The examination could not be made; the text says what to change."""
-
-
-class Session(Protocol):
-    """One client's connection."""
-
-    def ask(self, sql: str) -> str | None:
-        """Run a simple query; the first value of its last result, as text."""
-        ...
-
-    def close(self) -> None:
-        """Leave."""
-        ...
-
-
-Connect = Callable[[], Session]
+from .session import Connect, DoctorError, Session, connector
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,23 +122,7 @@ def examine_url(url: str, *, lookers: int = 4) -> list[Finding]:
     Raises:
         DoctorError: the URL cannot be read, the driver is missing, nobody answers.
     """
-    try:
-        target = parse(url)
-    except BadValue as error:
-        raise DoctorError(f"the URL {error}") from None
-    connect = _driver(target)
+    dialect, connect = connector(url)
     connect().close()
-    routes = ROUTES if target.dialect == "postgres" else MYSQL_ROUTES
+    routes = ROUTES if dialect == "postgres" else MYSQL_ROUTES
     return examine(connect, routes, lookers=lookers)
-
-
-def _driver(target: Target) -> Connect:
-    # Why here: the extra brings it, and the rest of the package works without.
-    try:
-        if target.dialect == "postgres":
-            from .driver import connect_to  # noqa: PLC0415
-        else:
-            from .mysql_driver import connect_to  # noqa: PLC0415
-    except ImportError:
-        raise DoctorError("a driver is missing: pip install 'maitred[doctor]'") from None
-    return lambda: connect_to(target)

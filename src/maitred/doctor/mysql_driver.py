@@ -1,11 +1,12 @@
-"""A MySQL client's connection for `isolation`, by PyMySQL, which is Python alone.
+"""A MySQL client's connection for `session`, by PyMySQL, which is Python alone.
 
 It must not hide what the database says: an error ends the route with the database's own words.
-Called by `isolation` once the extra `maitred[doctor]` is known to be there.
+Called by `session` once the extra `maitred[doctor]` is known to be there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pymysql
@@ -13,7 +14,7 @@ from pymysql.constants import CLIENT
 
 from maitred.config.url import Target
 
-from .isolation import DoctorError
+from .session import DoctorError, Row
 from .tls import context_for
 
 
@@ -37,7 +38,7 @@ class _Session:
         except (pymysql.MySQLError, OSError) as error:
             raise DoctorError(f"cannot log in: {_words(error)}") from None
 
-    def ask(self, sql: str) -> str | None:
+    def rows(self, sql: str) -> Sequence[Row]:
         rows: Any = ()
         try:
             with self._connection.cursor() as cursor:
@@ -47,6 +48,10 @@ class _Session:
                     rows = cursor.fetchall()
         except (pymysql.MySQLError, OSError) as error:
             raise DoctorError(f"{sql}: {_words(error)}") from None
+        return [[None if value is None else str(value) for value in row] for row in rows]
+
+    def ask(self, sql: str) -> str | None:
+        rows = self.rows(sql)
         return str(rows[0][0]) if rows else None
 
     def close(self) -> None:

@@ -57,6 +57,7 @@ pub fn database(name: &str, endpoint: usize, size: u32) -> Database {
         password: None,
         pool: pool_settings(size),
         stateful_functions: Vec::new(),
+        stateful_tables: Vec::new(),
         parameters: Vec::new(),
         max_clients: 0,
         max_servers: 0,

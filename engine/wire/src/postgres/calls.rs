@@ -5,7 +5,7 @@
 //!
 //! Source: PostgreSQL manual, "System Administration Functions", "Session Information Functions".
 
-use crate::effects::{Effects, StatefulFunction};
+use crate::effects::{Effects, Stateful};
 
 use super::words::{bare, is, starts, Token, Words};
 
@@ -193,8 +193,8 @@ pub fn advances(text: &[u8]) -> bool {
     })
 }
 
-/// The effects of the calls in `text` of any of `functions`.
-pub fn effects_of_calls(text: &[u8], functions: &[StatefulFunction]) -> Option<Effects> {
+/// The effects of those of `stateful` that `text` calls or names.
+pub fn effects_of_stateful(text: &[u8], stateful: &[Stateful]) -> Option<Effects> {
     let mut words = Words { rest: text };
     let mut found: Option<Effects> = None;
     let mut is_block = false;
@@ -205,17 +205,15 @@ pub fn effects_of_calls(text: &[u8], functions: &[StatefulFunction]) -> Option<E
             Token::Word(word) => {
                 is_block |= is(word, b"do");
                 let name = bare(word);
-                let is_call = || matches!(Words { rest: words.rest }.next(), Some(Token::Symbol(b'(')));
-                for function in functions.iter().filter(|function| function.is_called(schema, name)) {
-                    if is_call() {
-                        found.get_or_insert_with(Effects::default).add(&function.effects);
-                    }
+                let is_called = || matches!(Words { rest: words.rest }.next(), Some(Token::Symbol(b'(')));
+                for one in stateful.iter().filter(|one| one.is_meant(schema, name, is_called)) {
+                    found.get_or_insert_with(Effects::default).add(&one.effects);
                 }
                 (schema, before) = (None, Some(name));
             }
             Token::Symbol(b'.') => schema = before.take(),
             Token::Body(body) if is_block => {
-                if let Some(effects) = effects_of_calls(body, functions) {
+                if let Some(effects) = effects_of_stateful(body, stateful) {
                     found.get_or_insert_with(Effects::default).add(&effects);
                 }
             }
@@ -243,9 +241,8 @@ pub(super) fn holds_true(rest: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{advances, effects_of_calls};
-    use crate::effects::StatefulFunction;
-    use crate::effects::Traces;
+    use super::{advances, effects_of_stateful};
+    use crate::effects::{Stateful, Traces};
     use crate::postgres::judge::effects;
 
     fn begins(text: &str) -> Traces {
@@ -332,11 +329,11 @@ mod tests {
     fn calls_of_functions_that_are_known_to_touch_the_session_are_found() {
         let touched = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let functions = [
-            StatefulFunction::new("app.set_tenant", &touched(&["app.tenant", "role"])),
-            StatefulFunction::new("take_lock", &touched(&["advisory lock"])),
-            StatefulFunction::new("login", &touched(&["any setting"])),
+            Stateful::function("app.set_tenant", &touched(&["app.tenant", "role"])),
+            Stateful::function("take_lock", &touched(&["advisory lock"])),
+            Stateful::function("login", &touched(&["any setting"])),
         ];
-        let of = |text: &str| effects_of_calls(text.as_bytes(), &functions).unwrap_or_default();
+        let of = |text: &str| effects_of_stateful(text.as_bytes(), &functions).unwrap_or_default();
         for text in
             ["select app.set_tenant(5)", "SELECT Set_Tenant (5)", "select \"app\" . \"set_tenant\"(1)"]
         {
@@ -353,6 +350,30 @@ mod tests {
         ] {
             assert!(of(text).is_empty(), "{text}");
         }
+    }
+
+    #[test]
+    fn statements_that_name_a_table_which_touches_the_session_are_found() {
+        let tables = [Stateful::table("app.orders", &["advisory lock".to_owned()])];
+        let of = |text: &str| effects_of_stateful(text.as_bytes(), &tables).is_some();
+        for text in [
+            "insert into orders (a) values (1)",
+            "update app.\"orders\" set a = 1",
+            "with a as (delete from Orders returning *) select 1",
+            "prepare p as select * from orders",
+        ] {
+            assert!(of(text), "{text}");
+        }
+        for text in ["select 'orders'", "select * from other.orders", "select orders2 from t"] {
+            assert!(!of(text), "{text}");
+        }
+        let any = [Stateful::table("*", &["any setting".to_owned()])];
+        assert!(
+            effects_of_stateful(b"copy t from stdin", &any).is_some_and(|effects| effects.settings.unnamed)
+        );
+        assert!(
+            effects_of_stateful(b"select 1", &any).is_none() && effects_of_stateful(b"begin", &any).is_none()
+        );
     }
 
     #[test]

@@ -172,6 +172,8 @@ impl Session {
             }
             "INSERT" => {
                 self.touch();
+                // A table may have a trigger.
+                self.set_bare(rest.split(' ').nth(1).unwrap_or_default());
                 self.left.newest_row += 1;
                 if upper.ends_with(" RETURNING ID") {
                     // Measured: MariaDB 10.11 ends the rows without the number.
@@ -266,12 +268,7 @@ impl Session {
                     self.left.sets += 1;
                     self.note_unnamed();
                 }
-                if let Some((variable, value)) =
-                    name.strip_prefix("bare_").and_then(|rest| rest.rsplit_once('_'))
-                {
-                    self.left.sets += 1;
-                    self.set_untold(variable, value);
-                }
+                self.set_bare(name);
                 Outcome::done()
             }
             "LOAD" => {
@@ -279,6 +276,14 @@ impl Session {
                 Outcome::File(quoted(rest).to_owned())
             }
             _ => syntax(statement),
+        }
+    }
+
+    /// What is called `bare_VARIABLE_VALUE` sets it, and tells nobody.
+    fn set_bare(&mut self, name: &str) {
+        if let Some((variable, value)) = name.strip_prefix("bare_").and_then(|rest| rest.rsplit_once('_')) {
+            self.left.sets += 1;
+            self.set_untold(variable, value);
         }
     }
 
