@@ -35,12 +35,14 @@ _BARE = re.compile(r"(?:^|,)\s*(@@(?!(?:global|session|local)\s*\.)\s*\w+)\s*:?=
 _ANY = re.compile(
     r"(?:^|,)\s*((?:@@)?(?:(?:session|local)[\s.]+)?(\w+)|@[\w`'\"][^=:]*?)\s*:?=", re.IGNORECASE
 )
-_INTO = re.compile(r"(?:\binto\s+@\w+|@[\w$.]+\s*:=)", re.IGNORECASE)
+_ELSE = re.compile(
+    r"\binto\s+@\w+|@[\w$.]+\s*:=|\bcreate\s+temporary\s+table\s+[\w`.]+", re.IGNORECASE
+)
 _LOCK = re.compile(r"\bget_lock\s*\(", re.IGNORECASE)
 _RELEASE = re.compile(r"\brelease_(?:all_locks|lock)\s*\(", re.IGNORECASE)
 
 _Sets = Callable[[str], Iterable[str]]
-"""Assignments in a body that matter, in its own words."""
+"""What matters of a body, in its own words."""
 
 
 def examine(session: Catalog) -> tuple[list[Stateful], list[Body]]:
@@ -73,15 +75,15 @@ def _bodies(session: Catalog) -> Iterator[Body]:
 def _touches(text: str, sets: _Sets) -> Iterator[Touch]:
     text = _COMMENT.sub(" ", text)
     for words in sets(text):
-        yield Touch("routine", f"sets {' '.join(words.split())}")
+        yield Touch("routine", " ".join(words.split()))
     if _LOCK.search(text):
         is_released = _RELEASE.search(text)
-        yield Touch("routine" if is_released else "advisory lock", "takes a named lock")
+        yield Touch("routine" if is_released else "advisory lock", "get_lock()")
 
 
 def _bare(text: str) -> Iterator[str]:
     for statement in _SET.findall(text):
-        yield from _BARE.findall(statement)
+        yield from (f"set {name}" for name in _BARE.findall(statement))
 
 
 def _sets_in(session: Catalog) -> _Sets:
@@ -92,7 +94,7 @@ def _sets_in(session: Catalog) -> _Sets:
             for match in _ANY.finditer(statement):
                 # Why: a routine has variables of its own, which end with it.
                 if not match[2] or match[2].lower() in names:
-                    yield match[1]
-        yield from _INTO.findall(text)
+                    yield f"set {match[1]}"
+        yield from _ELSE.findall(text)
 
     return sets
