@@ -143,7 +143,7 @@ def test_mysql_does_not_tell_all_at_the_end_of_a_views_rows(text: str, is_found:
         "9.7",
         routines=[("FUNCTION", "shop", "f", text)],
         views=[("shop", "v", "select `shop`.`f`() AS `f`"), ("shop", "w", "select 1")],
-        show=[("sort_buffer_size", "1"), ("sql_mode", "")],
+        variables=[("sort_buffer_size", "1"), ("sql_mode", "")],
     )
     assert found == ({"shop.v": {"routine"}} if is_found else {})
 
@@ -167,9 +167,12 @@ def test_what_the_account_may_not_read_is_said() -> None:
             "10.11-mariadb",
             routines=[("FUNCTION", "shop", "f", None), ("FUNCTION", "sys", "g", None)],
             views=[("shop", "v", None)],
+            grants=[("GRANT SELECT, TRIGGER ON `shop`.* TO `app`@`%`",)],
         )
     )
     assert [each.kind for each in unread] == ["function shop.f", "view shop.v"]
+    _, unread = mysql_bodies.examine(Played("9.7", grants=[("GRANT SELECT ON `shop`.* TO `app`",)]))
+    assert ["lacks the privilege TRIGGER" in each.kind for each in unread] == [True]
 
 
 def postgres(text: str) -> dict[str, set[str]]:

@@ -60,7 +60,15 @@ def examine(session: Catalog) -> tuple[list[Stateful], list[Body]]:
         if one.when == "called" or (one.when == "written" and not is_mariadb):
             one.touches.pop("routine", None)
     unread = [body for body in bodies if body.text is None]
+    if not any(body.when == "written" for body in bodies) and not _may_see_triggers(session):
+        kind = "triggers, if there are any: the account lacks the privilege TRIGGER"
+        unread.append(Body(kind, "", "", "written", None))
     return [one for one in found if one.touches], unread
+
+
+def _may_see_triggers(session: Catalog) -> bool:
+    grants = " ".join(str(grant) for (grant,) in session.rows("show grants")).upper()
+    return "ALL PRIVILEGES" in grants or "TRIGGER" in grants
 
 
 def _bodies(session: Catalog) -> Iterator[Body]:
