@@ -467,6 +467,13 @@ b: execute p
 b: deallocate prepare p
 b: prepare bad from 'selec'
 b: select 1
+a: prepare q from "select 'its', 5"
+a: set sql_mode = 'ANSI'
+a: execute q
+b: select 1
+a: execute q
+b: prepare q from 'select 6'
+a: execute q
 """
 
 TEMPORARY = """

@@ -300,8 +300,10 @@ impl Server {
         is_free && !self.has_irreplaceable(false) && !self.may_have_set()
     }
 
-    /// May its client have set what nobody else knows yet?
+    /// May its client have set, or prepared, what nobody else knows yet?
     pub(crate) fn may_have_set(&self) -> bool {
-        self.suspected().any(|effects| !effects.settings.is_empty())
+        let is_settled = self.trace.as_ref().is_some_and(|trace| trace.settled.is_some());
+        is_settled
+            || self.suspected().any(|effects| !effects.settings.is_empty() || !effects.things.is_empty())
     }
 }

@@ -171,7 +171,9 @@ impl Server {
     /// Does it hold something of its client's that no other server has, and that would be missed unheard?
     /// `is_heard_elsewhere`: not so what its client listens to.
     pub(crate) fn has_irreplaceable(&self, is_heard_elsewhere: bool) -> bool {
-        let pins = self.pins().without(Traces::SEQUENCES);
+        // Why suspicions too: what was answered is its client's, whether the server has been asked or not.
+        let pins = self.suspected().fold(self.pins(), |all, effects| all.with(effects.begins));
+        let pins = pins.without(Traces::SEQUENCES);
         !if is_heard_elsewhere { pins.without(Traces::LISTENS) } else { pins }.is_empty()
     }
 

@@ -176,6 +176,25 @@ fn what_was_known_before_is_not_lost_with_a_server_whenever_that_ends() {
 }
 
 #[test]
+fn what_a_server_held_is_not_lost_in_silence() {
+    for held in ["SELECT GET_LOCK('held', 1)", "CREATE TEMPORARY TABLE held (n int)", "PREPARE held FROM 'x'"]
+    {
+        let mut world = World::new(with_mysql(1));
+        let client = world.login_mysql(0);
+        let number = world.prepare(client, "SELECT ? FROM rows_3_0");
+        // Its cursor keeps the server, and so from being asked.
+        assert_eq!(world.ask(client, &run_as(number, &[Some("v")], true, true)), "T C:cursor Z:I");
+        assert!(world.run_sql(client, held).ends_with(" Z:I"), "{held}");
+        let line = world.mysql_lines()[0];
+        world.disturb_mysql(line, Session::end);
+        world.run_for(10_000);
+        assert_eq!(world.run_sql(client, "SELECT 'a'"), "E:2013 Z:?", "{held}");
+        assert_eq!(world.run_sql(client, "SELECT 'b'"), "T D:b C:rows Z:I");
+        world.everybody_leaves();
+    }
+}
+
+#[test]
 fn a_file_is_sent_to_its_end_before_its_client_hears_of_the_loss() {
     for size in [10, 400_000] {
         let mut world = World::new(with_mysql(1));

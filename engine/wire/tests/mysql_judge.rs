@@ -218,6 +218,9 @@ fn what_is_undone_by_name_is_gone() {
 fn statements_that_can_be_said_again_are_kept_whole() {
     let things = of("select 1; PREPARE `P` FROM 'select ?' ; select 2").things;
     assert_eq!(things[1], Thing::Prepared("p".into(), "PREPARE `P` FROM 'select ?'".into()));
+    // Where it is said again, double quotes may be those of names.
+    let things = of("prepare p from \"select 'its', 5\"").things;
+    assert_eq!(things[1], Thing::Prepared("p".into(), "prepare p from 'select ''its'', 5'".into()));
     assert!(of("prepare p from concat('a', 'b')")
         .things
         .contains(&Thing::Made(Traces::PREPARED, "p".into())));

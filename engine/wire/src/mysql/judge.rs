@@ -433,21 +433,30 @@ impl<'a> Judge<'a> {
         self.words.skip(b"from");
         let token = self.words.next();
         let was_text = matches!(token, Some(Token::Text(_)));
-        let literal = match token {
-            Some(Token::Text(text) | Token::Word(text)) => said(text),
-            _ => None,
+        let quoted = match token {
+            Some(Token::Text(text) | Token::Word(text)) => text,
+            _ => &[],
         };
+        let literal = said(quoted);
         // Why also one that we cannot read: it can be said again as it stands.
         let is_literal = literal.is_some() || was_text;
         self.prepared.retain(|(known, _)| *known != name);
-        self.prepared.extend(literal.map(|text| (name.clone(), text)));
+        self.prepared.extend(literal.clone().map(|text| (name.clone(), text)));
         let is_end = matches!(self.words.peek(), None | Some(Token::Symbol(b';')));
         let whole = self.words.since(start);
         match std::str::from_utf8(whole) {
             Ok(text) if is_literal && is_end && !name.is_empty() => {
                 self.found.begins.add(Traces::PREPARED);
                 self.gone(Traces::PREPARED, &name);
-                self.found.things.push(Thing::Prepared(name.into(), text.trim().into()));
+                let text = match literal.filter(|_| quoted.starts_with(b"\"")) {
+                    // Why: where it is said again, double quotes may be those of names.
+                    Some(literal) => {
+                        let before = &text[..text.len() - quoted.len()];
+                        format!("{before}'{}'", literal.replace('\'', "''"))
+                    }
+                    None => text.trim().to_owned(),
+                };
+                self.found.things.push(Thing::Prepared(name.into(), text.into()));
             }
             _ => {
                 if !name.is_empty() {
