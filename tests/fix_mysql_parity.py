@@ -198,7 +198,10 @@ def _ask(
     if kind == "@execute":
         label, _, values = rest.partition(":")
         told = tuple(_value(part.strip()) for part in values.split(",") if part.strip())
-        return " ".join(map(said, client.execute(statements[name, label.strip()], told)))
+        statement = statements.get((name, label.strip()))
+        if statement is None:
+            return "was not prepared"
+        return " ".join(map(said, client.execute(statement, told)))
     if kind.startswith("@"):
         return said(client.ask(kind[1:].upper(), rest.encode()))
     return " ".join(map(said, client.query(statement)))

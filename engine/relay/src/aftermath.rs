@@ -72,7 +72,7 @@ impl Relay {
         }
         let server = self.servers.get_mut(id).expect("the caller holds it");
         server.stop_recording();
-        server.note_failed_text();
+        server.note_failed_text(false);
         let refusal = server.refusals.front().cloned();
         let skipped = server.settle_failure();
         let mut shown = skipped.shown;

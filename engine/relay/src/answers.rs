@@ -61,6 +61,8 @@ pub struct Owed {
     pub adjusts: bool,
     /// Which statements of it show why the server would say that its session's state changed.
     pub explained: Explained,
+    /// One of several statements was carried out.
+    pub goes_on: bool,
 }
 
 /// What an error made void.
@@ -82,7 +84,7 @@ impl Server {
             self.unit_at = now;
         }
         let explained = self.explaining;
-        self.owed.push_back(Owed { answer, shown, adjusts: false, explained });
+        self.owed.push_back(Owed { answer, shown, adjusts: false, explained, goes_on: false });
     }
 
     /// Owe what nobody but us has asked for.
@@ -265,7 +267,7 @@ impl Server {
             self.copy = None;
         } else {
             let (answer, explained) = (Answer::CopyEnded, Explained::NOTHING);
-            self.owed.push_back(Owed { answer, shown: false, adjusts: false, explained });
+            self.owed.push_back(Owed { answer, shown: false, adjusts: false, explained, goes_on: false });
         }
     }
 

@@ -436,7 +436,7 @@ impl Relay {
             self.note_preparation_over(id, client);
             return (false, Aftermath::None);
         }
-        server.note_failed_text();
+        server.note_failed_text(!owed.goes_on);
         if !is_preparation {
             self.note_untold_by_failure(id);
         }
@@ -479,6 +479,7 @@ impl Relay {
         if let Some(owed) = server.owed.front_mut().filter(|_| outcome.goes_on()) {
             server.settled = Some(*owed);
             owed.explained.next();
+            owed.goes_on = true;
         }
         if !outcome.changed.is_empty() && server.settled.is_some_and(|owed| !owed.adjusts) {
             self.note_changes(id, client, outcome.changed)?;

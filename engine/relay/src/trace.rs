@@ -195,9 +195,13 @@ impl Server {
         self.trace.as_ref().map_or(Traces::NONE, |trace| trace.pins)
     }
 
-    /// The statement under way failed: had it not been understood by us, it was not by the server either.
-    pub(crate) fn note_failed_text(&mut self) {
+    /// The text under way failed: had it not been understood by us, it was not by the server either. `is_first`: none
+    /// of its statements was carried out.
+    pub(crate) fn note_failed_text(&mut self, is_first: bool) {
         if let Some(trace) = &mut self.trace {
+            if is_first {
+                trace.pending.things.retain(|thing| !thing.is_made_whole());
+            }
             trace.has_failed = true;
             trace.has_statement_failed = true;
             trace.pending.begins = trace.pending.begins.without(Traces::UNKNOWN);

@@ -326,3 +326,31 @@ fn a_clients_limits_are_not_meant_for_what_maitred_asks() {
     assert_eq!(world.run_sql(one, asked), "T D:1,last C:rows Z:I");
     world.everybody_leaves();
 }
+
+#[test]
+fn a_table_that_was_not_made_keeps_no_server() {
+    for is_mariadb in [false, true] {
+        let mut world = World::new(with_mysql(1));
+        world.has_mariadb = is_mariadb;
+        let client = world.login_mysql_as(0, can::MODERN | can::MULTI_STATEMENTS);
+        let other = world.login_mysql(0);
+        for text in
+            ["CREATE TEMPORARY TABLE denied (n int)", "CREATE TEMPORARY TABLE denied (n int); SELECT 'a'"]
+        {
+            assert_eq!(world.run_sql(client, text), "E:1044 Z:?");
+            assert_eq!(world.run_sql(other, "SELECT 'b'"), "T D:b C:rows Z:I", "{text}");
+        }
+        // What was carried out before a statement that failed was made.
+        let text = "CREATE TEMPORARY TABLE own (n int); CREATE TEMPORARY TABLE denied (n int)";
+        assert_eq!(world.run_sql(client, text), "C:ok E:1044 Z:?");
+        world.send(other, &query("SELECT 'b'"));
+        world.run_for(10_000);
+        assert_eq!(world.brief(other), "");
+        assert_eq!(world.run_sql(client, "CREATE TEMPORARY TABLE own (n int)"), "E:1050 Z:?");
+        assert_eq!(world.run_sql(client, "DROP TEMPORARY TABLE own"), "C:ok Z:I");
+        assert_eq!(world.ask(client, &reset_connection()), "C:ok Z:I");
+        world.run_for(100_000);
+        assert_eq!(world.brief(other), "T D:b C:rows Z:I");
+        world.everybody_leaves();
+    }
+}

@@ -199,6 +199,14 @@ pub enum Thing {
     Forgotten(Box<str>),
 }
 
+impl Thing {
+    /// Is it made by a statement of its own, which makes nothing if it fails?
+    pub fn is_made_whole(&self) -> bool {
+        let kinds = Traces::TEMPORARY.with(Traces::HANDLERS);
+        matches!(self, Thing::Made(kind, name) if kinds.has(*kind) && !name.is_empty())
+    }
+}
+
 /// The things in a session, in the order of the texts that made them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Things(Vec<(Traces, Box<str>)>);

@@ -192,6 +192,9 @@ impl Session {
             "CREATE" if upper.starts_with("TEMPORARY TABLE ") => {
                 let name = rest.split(' ').nth(2).unwrap_or_default();
                 self.left.made_tables += 1;
+                if name == "denied" {
+                    return Outcome::failed(1044, b"42000", "Access denied to database 'store'");
+                }
                 self.note_unnamed();
                 match self.left.temporary.insert(name.to_owned()) {
                     true => Outcome::done(),
