@@ -91,6 +91,7 @@ impl Relay {
                 self.forward_numbered(id, to, message, here)
             }
             Intent::Command(reply) => {
+                self.servers[to].settle_things();
                 self.servers[to].explaining = Explained::ALL;
                 self.servers[to].owe(Answer::Ready(Unit::Reply(reply)), true, now);
                 Ok(self.pass_command(id, to, message, here))
@@ -436,7 +437,9 @@ impl Relay {
             self.note_preparation_over(id, client);
             return (false, Aftermath::None);
         }
-        server.note_failed_text(!owed.goes_on);
+        // Why not others: what is named besides was named by a statement before.
+        let is_statement = matches!(owed.answer, Answer::Ready(Unit::Query | Unit::Reply(Reply::Rows)));
+        server.note_failed_text(is_statement && !owed.goes_on);
         if !is_preparation {
             self.note_untold_by_failure(id);
         }

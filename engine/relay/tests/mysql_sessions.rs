@@ -4,7 +4,7 @@
 
 use maitred_relay::sim::mysql::can;
 use maitred_relay::sim::mysql::frontend::{
-    change_user, command, init_db, kill_connection, ping, query, reset_connection, run,
+    change_user, command, init_db, kill_connection, ping, prepare, query, reset_connection, run,
 };
 use maitred_relay::sim::setup::with_mysql;
 use maitred_relay::sim::World;
@@ -340,6 +340,18 @@ fn a_table_that_was_not_made_keeps_no_server() {
             assert_eq!(world.run_sql(client, text), "E:1044 Z:?");
             assert_eq!(world.run_sql(other, "SELECT 'b'"), "T D:b C:rows Z:I", "{text}");
         }
+        // Nor is what was made before anything else failed.
+        assert_eq!(world.run_sql(client, "CREATE TEMPORARY TABLE first (n int)"), "C:ok Z:I");
+        let both = [query("CREATE TEMPORARY TABLE made (n int)"), prepare("SELECT bad")].concat();
+        assert_eq!(world.ask_for(client, &both, 2), "C:ok Z:I E:1064 Z:?");
+        assert_eq!(world.run_sql(client, "DROP TEMPORARY TABLE first"), "C:ok Z:I");
+        world.send(other, &query("SELECT 'b'"));
+        world.run_for(10_000);
+        assert_eq!(world.brief(other), "");
+        assert_eq!(world.run_sql(client, "DROP TEMPORARY TABLE made"), "C:ok Z:I");
+        world.run_for(100_000);
+        assert_eq!(world.brief(other), "T D:b C:rows Z:I");
+        world.take(other);
         // What was carried out before a statement that failed was made.
         let text = "CREATE TEMPORARY TABLE own (n int); CREATE TEMPORARY TABLE denied (n int)";
         assert_eq!(world.run_sql(client, text), "C:ok E:1044 Z:?");
