@@ -241,6 +241,17 @@ def command() -> list[str]:
     return os.environ.get("MAITRED_COMMAND", f"{sys.executable} -m maitred").split()
 
 
+def doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """What `maitred doctor` with these arguments says, and how it ends."""
+    return subprocess.run(
+        [*command(), "doctor", *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
 def engine_build() -> str:
     done = subprocess.run([*command(), "--version"], capture_output=True, text=True, check=False)
     return (done.stdout or done.stderr).strip().splitlines()[-1:][0] if done.stdout else "not built"

@@ -10,18 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
-from fix_maitred import Maitred, command
+from fix_maitred import Maitred, doctor
 
 
 def examine(port: int) -> subprocess.CompletedProcess[str]:
     url = f"postgres://app:app@127.0.0.1:{port}/shop"
-    return subprocess.run(
-        [*command(), "doctor", "isolation", url, "--lookers", "3"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return doctor("isolation", url, "--lookers", "3")
 
 
 @pytest.mark.parametrize("size", [1, 3])

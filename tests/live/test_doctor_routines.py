@@ -5,14 +5,13 @@ What it says is put into the configuration, and what they set stays with its cli
 
 from __future__ import annotations
 
-import subprocess
 import tomllib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from fix_maitred import Maitred, command
+from fix_maitred import Maitred, doctor
 from fix_postgres import Postgres
 
 pytestmark = pytest.mark.one_backend
@@ -68,13 +67,7 @@ def database(postgres: Postgres) -> Iterator[Postgres]:
 
 
 def prescribed(postgres: Postgres) -> dict[str, Any]:
-    done = subprocess.run(
-        [*command(), "doctor", "routines", f"postgres://app@127.0.0.1:{postgres.port}/shop"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = doctor("routines", f"postgres://app@127.0.0.1:{postgres.port}/shop")
     assert done.returncode == 1, done.stdout + done.stderr
     return tomllib.loads(done.stdout)["pool"]
 

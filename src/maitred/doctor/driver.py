@@ -13,11 +13,11 @@ import pg8000.native
 
 from maitred.config.url import Target
 
-from .session import DoctorError, Row
+from .session import Catalog, DoctorError, Row, as_text
 from .tls import context_for
 
 
-class _Session:
+class _Session(Catalog):
     def __init__(self, target: Target) -> None:
         where: dict[str, Any] = {"host": target.address.host, "port": target.address.port}
         if target.address.path:
@@ -40,11 +40,7 @@ class _Session:
             rows: Any = self._connection.run(sql)
         except (pg8000.native.Error, OSError) as error:
             raise DoctorError(f"{sql}: {_words(error)}") from None
-        return [[None if value is None else str(value) for value in row] for row in rows or ()]
-
-    def ask(self, sql: str) -> str | None:
-        rows = self.rows(sql)
-        return str(rows[0][0]) if rows else None
+        return as_text(rows or ())
 
     def close(self) -> None:
         self._connection.close()

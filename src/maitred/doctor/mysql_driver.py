@@ -14,11 +14,11 @@ from pymysql.constants import CLIENT
 
 from maitred.config.url import Target
 
-from .session import DoctorError, Row
+from .session import Catalog, DoctorError, Row, as_text
 from .tls import context_for
 
 
-class _Session:
+class _Session(Catalog):
     def __init__(self, target: Target) -> None:
         where: dict[str, Any] = {"host": target.address.host, "port": target.address.port}
         if target.address.path:
@@ -48,11 +48,7 @@ class _Session:
                     rows = cursor.fetchall()
         except (pymysql.MySQLError, OSError) as error:
             raise DoctorError(f"{sql}: {_words(error)}") from None
-        return [[None if value is None else str(value) for value in row] for row in rows]
-
-    def ask(self, sql: str) -> str | None:
-        rows = self.rows(sql)
-        return str(rows[0][0]) if rows else None
+        return as_text(rows)
 
     def close(self) -> None:
         self._connection.close()

@@ -47,7 +47,7 @@ _FLAGS = re.IGNORECASE | re.DOTALL
 _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 _BEGIN = r"(?:^|;|\$\w*\$|'|\b(?:begin|atomic|then|else|loop)\b)\s*"
 _SET = re.compile(
-    _BEGIN + r"(?:re)?(set\s+(?:session\s+)?(?!local\b|constraints\b|transaction\b)([a-z_][\w.]*))",
+    _BEGIN + r"((?:re)?set\s+(?:session\s+)?(?!local\b|constraints\b|transaction\b)([a-z_][\w.]*))",
     _FLAGS,
 )
 _SET_CONFIG = re.compile(r"\bset_config\s*(?=\()", _FLAGS)

@@ -6,7 +6,7 @@ It must not be needed by the product: the drivers come with the extra `maitred[d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from maitred.config.units import BadValue
@@ -38,6 +38,16 @@ class Catalog(Session, Protocol):
     def rows(self, sql: str) -> Sequence[Row]:
         """Run a simple query; the rows of its last result, as text."""
         ...
+
+    def ask(self, sql: str) -> str | None:
+        """As `Session.ask`."""
+        rows = self.rows(sql)
+        return str(rows[0][0]) if rows else None
+
+
+def as_text(rows: Iterable[Sequence[object]]) -> list[Row]:
+    """Return a driver's rows with every value as text."""
+    return [[None if value is None else str(value) for value in row] for row in rows]
 
 
 Connect = Callable[[], Session]

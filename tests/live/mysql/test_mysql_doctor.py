@@ -5,12 +5,11 @@ That it finds what is wrong is shown by `unit/test_doctor.py`. Run by pytest.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 
 import pytest
 
-from fix_maitred import command
+from fix_maitred import doctor
 from fix_mariadb import PASSWORD
 from fix_mysql_front import Front
 
@@ -22,12 +21,6 @@ def test_nothing_crosses_between_clients(make_front: Callable[..., Front], size:
     front = make_front({"pool": {"size": size, "queue_timeout": "2s"}})
     host, port = front.address
     url = f"mysql://app:{PASSWORD}@{host}:{port}/shop"
-    done = subprocess.run(
-        [*command(), "doctor", "isolation", url, "--lookers", "3"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    done = doctor("isolation", url, "--lookers", "3")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "YES" not in done.stdout

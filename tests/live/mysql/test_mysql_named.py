@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from fix_maitred import command
+from fix_maitred import doctor
 from fix_mariadb import PASSWORD, MariaDB
 from fix_mysql_front import Front
 
@@ -46,21 +46,14 @@ SAID = [
 LOOK = "select @@lock_wait_timeout"
 
 
-def doctor(endpoint: MariaDB, user: str = "root") -> subprocess.CompletedProcess[str]:
+def examine(endpoint: MariaDB, user: str = "root") -> subprocess.CompletedProcess[str]:
     login = "root" if user == "root" else f"{user}:{PASSWORD}"
-    url = f"mysql://{login}@127.0.0.1:{endpoint.port}/shop"
-    return subprocess.run(
-        [*command(), "doctor", "routines", url],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    return doctor("routines", f"mysql://{login}@127.0.0.1:{endpoint.port}/shop")
 
 
 def prescribed(endpoint: MariaDB) -> dict[str, Any]:
     """What the doctor has the configuration say."""
-    done = doctor(endpoint)
+    done = examine(endpoint)
     assert done.returncode == 1, done.stdout + done.stderr
     return tomllib.loads(done.stdout)["pool"]
 
@@ -73,7 +66,7 @@ def setup(endpoint: MariaDB, *statements: str) -> None:
 
 def test_a_database_without_any_needs_nothing(endpoint: MariaDB) -> None:
     setup(endpoint, *QUIET)
-    done = doctor(endpoint)
+    done = examine(endpoint)
     assert done.returncode == 0, done.stdout + done.stderr
     assert tomllib.loads(done.stdout) == {}
 
@@ -85,7 +78,7 @@ def test_bodies_that_the_account_may_not_read_are_said(endpoint: MariaDB) -> Non
         "create user if not exists reader identified by 'opensesame'",
         "grant execute on shop.* to reader",
     )
-    done = doctor(endpoint, "reader")
+    done = examine(endpoint, "reader")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "#   function shop.f_hidden\n" in done.stdout + "\n"
 
